@@ -1,0 +1,29 @@
+"""How drawn cases are drawn: the same ones on every run, unless another profile is asked for.
+
+``pytest --hypothesis-profile=explore --hypothesis-seed=7`` draws new ones; a failure prints the call that replays it.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+_COMMON = {
+    "deadline": None,
+    "print_blob": True,
+    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
+}
+settings.register_profile("suite", max_examples=80, derandomize=True, database=None, **_COMMON)
+settings.register_profile("quick", max_examples=15, derandomize=True, database=None, **_COMMON)
+settings.register_profile("explore", max_examples=1500, **_COMMON)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say how the cases of this run were drawn."""
+    profile = config.getoption("--hypothesis-profile", default=None) or os.environ.get("HYPOTHESIS_PROFILE", "suite")
+    seed = config.getoption("--hypothesis-seed", default=None)
+    drawn = "the same cases every run" if settings().derandomize else f"seed {seed or 'new on every run'}"
+    return f"drawn cases: profile {profile}, {settings().max_examples} per test, {drawn}"
