@@ -1,0 +1,233 @@
+"""From LLVM IR to a callable address: verify, generate an object, keep it, link it into this process.
+
+Everything that enters LLVM holds ``LOCK``: llvmlite allows one thread at a time, and ``os.fork`` waits for it, so that
+a child never inherits a lock whose owner is not there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import re
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from polyconv.run.cpu import cache
+from polyconv.run.cpu.target import Target
+
+FORMAT = 1  # part of every key: raise it when objects made by an older polyconv must not be used
+
+LOCK = threading.RLock()
+
+_functions: dict[str, Function] = {}
+_numbers = itertools.count()
+_state: dict[str, Any] = {}
+_TARGET_INTRINSIC = re.compile(r"@llvm\.(x86\.(?:avx512|avx2?|fma|sse\w*)|aarch64)")
+_NEEDS = {"avx512": "+avx512f", "avx2": "+avx2", "avx": "+avx", "fma": "+fma"}
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """Machine code in this process, there until the process ends."""
+
+    symbol: str
+    address: int
+
+
+def binding() -> ModuleType:
+    """``llvmlite.binding``, imported and initialised at the first use (26 to 40 ms). Call with ``LOCK`` held."""
+    if "binding" not in _state:
+        import llvmlite.binding as llvm
+
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        _state["binding"] = llvm
+    return _state["binding"]  # type: ignore[no-any-return]
+
+
+def key_of(ir: str, target: Target) -> str:
+    """The name an object goes by: a hash of everything its bytes depend on."""
+    parts = (f"object {FORMAT}", cache.llvm_version(), target.code_key(), ir)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def compile(ir: str, target: Target, what: str = "a kernel") -> bytes:
+    """Object code of a module.
+
+    Args:
+        ir: LLVM IR as text.
+        target: the machine it is for.
+        what: named in the message when something fails: the layer this code is for.
+
+    Raises:
+        RuntimeError: LLVM does not accept the module, or the target lacks what it needs.
+    """
+    code: bytes = _emit(ir, target, what, "object")
+    return code
+
+
+def assembly(ir: str, target: Target, what: str = "a kernel") -> str:
+    """The same code as readable assembly."""
+    text: str = _emit(ir, target, what, "assembly")
+    return text
+
+
+def load(ir: str, symbol: str, target: Target, what: str = "a kernel") -> Function:
+    """A function of a module, ready to call: from memory, else from the code cache, else compiled.
+
+    Args:
+        ir: LLVM IR as text.
+        symbol: the function's name in it.
+        target: the machine it is for.
+        what: named in the message when something fails: the layer this code is for.
+
+    Raises:
+        RuntimeError: the code could not be made or linked.
+    """
+    key = key_of(ir, target)
+    name = f"{key}:{symbol}"
+    known = _functions.get(name)
+    if known is not None:
+        return known
+    with LOCK:
+        if name not in _functions:
+            code = cache.read(key)
+            if code is None:
+                code = compile(ir, target, what)
+                cache.write(key, code)
+            _functions[name] = Function(symbol, _link(code, (symbol,), target, what)[symbol])
+        return _functions[name]
+
+
+def load_all(ir: str, symbols: tuple[str, ...], target: Target, what: str) -> dict[str, int]:
+    """Addresses of several symbols of one module, linked once."""
+    key = key_of(ir, target)
+    with LOCK:
+        code = cache.read(key)
+        if code is None:
+            code = compile(ir, target, what)
+            cache.write(key, code)
+        return _link(code, symbols, target, what)
+
+
+def _link(code: bytes, symbols: tuple[str, ...], target: Target, what: str) -> dict[str, int]:
+    """Place an object in executable memory; it stays there for good."""
+    llvm = binding()
+    if "jit" not in _state:
+        _state["jit"] = llvm.create_lljit_compiler(_machine(target))
+        _state["libraries"] = []
+    builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
+    for symbol in symbols:
+        builder.export_symbol(symbol)
+    try:
+        library = builder.link(_state["jit"], f"polyconv{next(_numbers)}")
+    except RuntimeError as error:
+        raise RuntimeError(f"{what}: the machine code could not be linked: {error}") from error
+    _state["libraries"].append(library)
+    return {symbol: library[symbol] for symbol in symbols}
+
+
+def _machine(target: Target) -> Any:
+    """LLVM's target machine, made once a target."""
+    machines = _state.setdefault("machines", {})
+    key = target.code_key()
+    if key not in machines:
+        llvm = binding()
+        try:
+            chosen = llvm.Target.from_triple(target.triple)
+        except RuntimeError:
+            llvm.initialize_all_targets()
+            llvm.initialize_all_asmprinters()
+            chosen = llvm.Target.from_triple(target.triple)
+        machines[key] = chosen.create_target_machine(
+            cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="small"
+        )
+    return machines[key]
+
+
+def _emit(ir: str, target: Target, what: str, kind: str) -> Any:
+    """Parse, verify, optimise and generate."""
+    _check_features(ir, target, what)
+    with LOCK:
+        llvm = binding()
+        machine = _machine(target)
+        try:
+            module = llvm.parse_assembly(ir)
+        except RuntimeError as error:
+            raise RuntimeError(f"{what}: LLVM does not accept the generated code: {error}") from error
+        with module:
+            module.triple = target.triple
+            module.data_layout = str(machine.target_data)
+            try:
+                module.verify()
+            except RuntimeError as error:
+                raise RuntimeError(f"{what}: the generated code is not valid: {error}") from error
+            _optimise(llvm, machine, module)
+            code = machine.emit_object(module) if kind == "object" else machine.emit_assembly(module)
+            _dump(ir, module, machine)
+    return code
+
+
+def _optimise(llvm: ModuleType, machine: Any, module: Any) -> None:
+    """LLVM's middle passes, without its vectorisers and unroller: the loops arrive the way they should stay."""
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    options.loop_vectorization = False
+    options.slp_vectorization = False
+    options.loop_unrolling = False
+    options.loop_interleaving = False
+    with llvm.create_pass_builder(machine, options) as builder, builder.getModulePassManager() as passes:
+        passes.run(module, builder)
+
+
+def _check_features(ir: str, target: Target, what: str) -> None:
+    """Refuse what LLVM would end the process over: instructions that the target does not have."""
+    have = set(target.features.split(","))
+    for match in set(_TARGET_INTRINSIC.findall(ir)):
+        family, _, group = match.partition(".")
+        right_arch = target.arch == "x86_64" if family == "x86" else target.arch in ("aarch64", "arm64")
+        if not right_arch:
+            raise RuntimeError(f"{what}: the code uses @llvm.{match}, which {target.arch} does not have.")
+        if group in _NEEDS and _NEEDS[group] not in have:
+            raise RuntimeError(
+                f"{what}: the code uses @llvm.{match}, which {target.cpu} has not got ({_NEEDS[group]})."
+            )
+
+
+def _dump(ir: str, module: Any, machine: Any) -> None:
+    """Write each lowering step where ``POLYCONV_DUMP`` says: .ll as emitted, .opt.ll as optimised, .s as generated."""
+    place = os.environ.get("POLYCONV_DUMP")
+    if not place:
+        return
+    names = re.findall(r"define (?!internal)[^@]*@\"?([\w.]+)", ir)
+    stem = f"{names[0] if names else 'module'}-{hashlib.sha256(ir.encode()).hexdigest()[:8]}"
+    Path(place).mkdir(parents=True, exist_ok=True)
+    for suffix, text in ((".ll", ir), (".opt.ll", str(module)), (".s", machine.emit_assembly(module))):
+        (Path(place) / (stem + suffix)).write_text(text)
+
+
+def _before_fork() -> None:
+    LOCK.acquire()
+    inner = _llvmlite_lock()
+    if inner is not None:
+        inner.acquire()
+
+
+def _after_fork() -> None:
+    inner = _llvmlite_lock()
+    if inner is not None:
+        inner.release()
+    LOCK.release()
+
+
+def _llvmlite_lock() -> Any:
+    """The lock of llvmlite itself (finalizers and other users of llvmlite take it), where it can be reached."""
+    llvm = _state.get("binding")
+    return getattr(getattr(getattr(getattr(llvm, "ffi", None), "lib", None), "_lock", None), "_lock", None)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

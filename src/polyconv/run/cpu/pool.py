@@ -1,0 +1,277 @@
+"""Calling kernels: the thread pool, and calls prepared so that each costs one foreign call with one pointer.
+
+The pool itself is generated code (``pool_code``). Its workers are daemon threads of Python which enter it once, without
+the interpreter lock, and stay. They start at the first call that has work for several threads.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import functools
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from polyconv.run.cpu import cores, machine, pool_code
+from polyconv.run.cpu.target import native
+
+Array = npt.NDArray[Any]
+
+SPIN_SECONDS = 200e-6  # how long an idle worker looks for work before it sleeps
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One kernel over its items. Phases of a call run one after another, all items of one before the next.
+
+    ``kernel`` is the address of ``void kernel(i64 *args, i64 first, i64 last, i8 *scratch)``; threads take ``chunk``
+    consecutive items at a time.
+    """
+
+    kernel: int
+    items: int
+    chunk: int = 1
+    threads: int = 1
+
+
+class Call:
+    """A call of machine code with everything but its arrays fixed; safe to use from many threads at once.
+
+    Args:
+        phases: what to run, in order.
+        words: the 64-bit arguments, shared by all phases. An array stands for the address of its first element and is
+            kept alive.
+        arrays: which of the words are filled in at each call, with the data pointers of the arrays given then.
+        scratch_bytes: scratch of each thread, aligned to 128 bytes.
+        workspace_bytes: size of one block shared by all threads and phases, aligned to 128 bytes.
+        workspace_word: the argument that receives its address.
+        hold_gil: keep the interpreter lock, for work of a few microseconds, where handing it over costs more.
+
+    Example:
+        >>> from polyconv.run.cpu.pool import Call, Phase
+        >>> call = Call([], [0, 0], arrays=(0, 1))
+        >>> call(np.zeros(3), np.zeros(3))
+    """
+
+    __slots__ = ("_blocks", "_enter", "_first_array", "_keep", "_template", "arrays", "phases")
+
+    def __init__(
+        self,
+        phases: Sequence[Phase],
+        words: Sequence[int | Array],
+        *,
+        arrays: Sequence[int] = (),
+        scratch_bytes: int = 0,
+        workspace_bytes: int = 0,
+        workspace_word: int = -1,
+        hold_gil: bool = False,
+    ) -> None:
+        runtime = _runtime()
+        self.phases, self.arrays = tuple(phases), tuple(arrays)
+        self._enter = runtime.call_holding if hold_gil else runtime.call
+        self._first_array = pool_code.HEADER_WORDS + pool_code.PHASE_WORDS * len(self.phases)
+        first_word = self._first_array + pool_code.ARRAY_WORDS * len(self.arrays)
+        parallel = any(phase.threads > 1 and phase.items > phase.chunk for phase in self.phases)
+        self._template = [
+            *(_round_up(scratch_bytes), workspace_bytes, workspace_word if workspace_bytes else -1),
+            *(len(self.phases), len(self.arrays), first_word, int(parallel), 0),
+            *(
+                word
+                for phase in self.phases
+                for word in (phase.kernel, phase.items, max(1, phase.chunk), phase.threads)
+            ),
+            *(word for index in self.arrays for word in (0, index)),
+            *(address(word) if isinstance(word, np.ndarray) else word for word in words),
+        ]
+        self._keep = [word for word in words if isinstance(word, np.ndarray)]
+        self._blocks: list[tuple[Any, int]] = []
+
+    def __call__(self, *arrays: Array) -> None:
+        """Run the phases on these arrays (``numpy.ndarray`` or a subclass: anything else is undefined behaviour).
+
+        Raises:
+            MemoryError: no memory for scratch or workspace.
+        """
+        try:
+            pair = self._blocks.pop()  # a block belongs to one caller at a time
+        except IndexError:
+            pair = self._new_block()
+        block, at = pair
+        word = self._first_array
+        for array in arrays:
+            block[word] = _handle(array)
+            word += 2
+        status = self._enter(at)
+        if status:
+            self._not_done(status, at)
+        self._blocks.append(pair)
+
+    def _new_block(self) -> tuple[Any, int]:
+        block = (ctypes.c_int64 * len(self._template))(*self._template)
+        return block, ctypes.addressof(block)
+
+    def _not_done(self, status: int, at: int) -> None:
+        """Start the pool and try again, or say that memory is short."""
+        if status == pool_code.NO_WORKERS:
+            _runtime().start_workers()
+            status = self._enter(at)
+        if status == pool_code.NO_MEMORY:
+            scratch, workspace = self._template[:2]
+            raise MemoryError(f"no memory for {scratch} bytes of scratch and {workspace} bytes of workspace.")
+
+
+def run(
+    function: machine.Function,
+    words: Sequence[int | Array],
+    items: int,
+    *,
+    threads: int = 1,
+    chunk: int = 1,
+    scratch_bytes: int = 0,
+) -> None:
+    """Run one kernel once; for tests and study (``Call`` is the way to run one often)."""
+    Call([Phase(function.address, items, chunk, threads)], words, scratch_bytes=scratch_bytes)()
+
+
+def threads() -> int:
+    """Threads a call may use, the caller's included."""
+    return _threads()
+
+
+def address(array: Array) -> int:
+    """Address of an array's first element."""
+    return int(array.__array_interface__["data"][0])
+
+
+class _Runtime:
+    """The pool's generated code in this process, and its workers."""
+
+    def __init__(self) -> None:
+        target = native()
+        symbols = machine.load_all(pool_code.pool_ir(target), pool_code.SYMBOLS, target, "the thread pool")
+        self.pool = symbols["polyconv_pool"]
+        self.call = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(symbols["polyconv_call"])
+        self.call_holding = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(symbols["polyconv_call"])
+        self.work = ctypes.CFUNCTYPE(None, ctypes.c_int64)(symbols["polyconv_worker"])
+        self.stop = ctypes.CFUNCTYPE(ctypes.c_int64)(symbols["polyconv_stop"])
+        self.reset = ctypes.PYFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(symbols["polyconv_reset"])
+        self.spin = ctypes.CFUNCTYPE(None, ctypes.c_int64)(symbols["polyconv_spin"])
+        self.spins = 0
+        self.start_lock = threading.Lock()
+        self.workers: list[threading.Thread] = []
+        self.reset(self.spins, _DATA_OFFSET)
+        atexit.register(self.shut_down)
+
+    def word(self, offset: int) -> ctypes.c_int64:
+        """A word of the pool's memory."""
+        return ctypes.c_int64.from_address(self.pool + offset)
+
+    def start_workers(self) -> None:
+        """Start the pool's threads; where none can be started, calls run on their caller alone."""
+        with self.start_lock:
+            if self.word(pool_code.WORKERS).value or self.word(pool_code.CLOSED).value:
+                return
+            self.word(pool_code.SPIN).value = self._spins()
+            started = []
+            for index in range(_threads() - 1):
+                worker = threading.Thread(target=self._live, args=(index,), name=f"polyconv-{index}", daemon=True)
+                try:
+                    worker.start()
+                except RuntimeError:  # no more threads, or the interpreter is ending
+                    break
+                started.append(worker)
+            self.workers = started
+            self.word(pool_code.WORKERS).value = len(started)
+            if not started:
+                self.word(pool_code.CLOSED).value = 1
+
+    def _spins(self) -> int:
+        """How many pauses last ``SPIN_SECONDS``."""
+        if not self.spins:
+            self.spin(100)
+            best = 1.0
+            for _ in range(3):
+                begin = time.perf_counter()
+                self.spin(1000)
+                best = min(best, time.perf_counter() - begin)
+            self.spins = max(1, int(SPIN_SECONDS / (best / 1000)))
+        return self.spins
+
+    def _live(self, index: int) -> None:
+        """A worker's thread: signals are for others, and nothing of Python runs here until the pool stops."""
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        self.work(index)
+
+    def shut_down(self) -> None:
+        """Let the workers go before the interpreter ends."""
+        deadline = time.monotonic() + 1.0
+        while self.workers and not self.stop():
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.001)
+        for worker in self.workers:
+            worker.join(max(0.0, deadline - time.monotonic()))
+        self.workers = []
+
+    def after_fork(self) -> None:
+        """In the child there are no workers, and what other threads held is free."""
+        self.start_lock = threading.Lock()
+        self.workers = []
+        self.reset(0, _DATA_OFFSET)
+
+
+def _round_up(size: int) -> int:
+    return (size + 127) & -128
+
+
+@functools.cache
+def _threads() -> int:
+    return cores.threads_allowed()
+
+
+def _find_data_offset() -> int:
+    """Where an array object holds its data pointer; -1 where that cannot be told (then it is asked each time)."""
+    offset = object.__basicsize__
+    base = np.arange(24.0).reshape(2, 3, 4)
+    samples = [base, base[1:, 1:, ::2], base[::-1], np.empty(0, np.float32), np.ones((), np.float64)]
+    for sample in samples:
+        if np.ndarray.__basicsize__ < offset + 8 or ctypes.sizeof(ctypes.c_void_p) != 8:
+            return -1
+        if ctypes.c_int64.from_address(id(sample) + offset).value != address(sample):
+            return -1
+    return offset
+
+
+_DATA_OFFSET = _find_data_offset()
+_handle: Callable[[Array], int] = id if _DATA_OFFSET >= 0 else address  # what a call block holds for an array
+_the_runtime: _Runtime | None = None
+
+
+def _runtime() -> _Runtime:
+    """The pool's code, made at the first use."""
+    global _the_runtime
+    if _the_runtime is None:
+        with machine.LOCK:
+            if _the_runtime is None:
+                _the_runtime = _Runtime()
+    return _the_runtime
+
+
+def _after_fork() -> None:
+    _threads.cache_clear()
+    if _the_runtime is not None:
+        _the_runtime.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
