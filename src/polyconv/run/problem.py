@@ -68,8 +68,8 @@ class Prepared(Protocol):
     """A problem with its weights packed: call it many times, with any batch and spatial size.
 
     ``x`` is an array in the problem's layout and dtype with any strides (never written); ``padding`` is
-    (before, after) per axis with zeros implied (for max_pool: minus infinity), negative meaning a crop
-    (for ``conv_transpose`` it crops the output); ``out_size`` is the output's spatial size. Returns a new array.
+    (before, after) per axis, never negative, with zeros implied (for max_pool: minus infinity; for
+    ``conv_transpose`` it is the crop of the output); ``out_size`` is the output's spatial size. Returns a new array.
     """
 
     def __call__(self, x: Array, padding: Pads, out_size: tuple[int, ...]) -> Array:

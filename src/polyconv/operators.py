@@ -1,0 +1,542 @@
+"""The public functions on arrays.
+
+``x`` is (batch, channels, *spatial), or (batch, *spatial, channels) with ``layout="channels_last"``. Convolution
+weights are (out_channels, in_channels / groups, *kernel); transposed ones (in_channels, out_channels / groups,
+*kernel). Everything is checked before any work; inputs are never written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, cast
+
+import numpy as np
+
+from polyconv import reference
+from polyconv._checks import choice, per_axis, whole
+from polyconv.layers import Conv, ConvTranspose, Pool, Sizes
+from polyconv.run.arrays import as_array, as_kind_of, same_dtype
+from polyconv.run.engines import engine_for
+from polyconv.run.lower import Windowed, channels_of, problem_of, sizes_of, spatial_of
+from polyconv.run.model import LAYOUTS
+from polyconv.run.problem import Array, Layout
+
+PaddingLike = str | int | Sequence[int] | Sequence[tuple[int, int]]
+SizeLike = int | Sequence[int]
+
+
+def conv(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    *,
+    stride: SizeLike = 1,
+    padding: PaddingLike = 0,
+    dilation: SizeLike = 1,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+    activation: str | None = None,
+    layout: str = "channels_first",
+) -> Any:
+    """Convolve: standard, dilated, grouped or depthwise, in any number of spatial axes.
+
+    Args:
+        x: (batch, in_channels, *spatial), or (batch, *spatial, in_channels) with layout "channels_last".
+        weight: (out_channels, in_channels / groups, *kernel); correlated, not flipped.
+        bias: (out_channels,), or None.
+        stride: one number or one per axis.
+        padding: an int, one per axis, (before, after) per axis, or "valid", "same", "full", "causal" (1-D).
+        dilation: one number or one per axis; 1 is none.
+        groups: groups of channels; in_channels for a depthwise convolution.
+        padding_mode: "zeros", "reflect", "replicate" or "circular".
+        activation: None, or one of ``polyconv.ACTIVATIONS``, applied to the result.
+        layout: "channels_first" or "channels_last", of x and of the result.
+
+    Returns:
+        (batch, out_channels, *out) in x's layout, dtype and kind of array.
+
+    Raises:
+        ValueError: shapes or options that do not fit.
+        TypeError: dtypes other than float32 and float64, or mixed.
+
+    Example:
+        >>> import numpy as np, polyconv as pc
+        >>> pc.conv(np.ones((1, 3, 8, 8)), np.ones((5, 3, 3, 3)), padding="same", stride=2).shape
+        (1, 5, 4, 4)
+    """
+    arrays = _arrays(x, weight, bias, layout)
+    _check_weight(arrays[1], arrays[0])
+    whole(groups, "groups")
+    out_channels = arrays[1].shape[0]
+    kernel = arrays[1].shape[2:]
+    layer = _layer(
+        Conv, kernel, stride, padding, dilation, groups, out_channels, padding_mode, activation, bias is None
+    )
+    return _run(x, layer, *arrays, layout)
+
+
+def pointwise_conv(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    *,
+    stride: SizeLike = 1,
+    groups: int = 1,
+    activation: str | None = None,
+    layout: str = "channels_first",
+) -> Any:
+    """A 1x1 convolution: mixes channels at each position.
+
+    Args:
+        x: as for ``conv``.
+        weight: (out_channels, in_channels / groups), or with a 1 for each axis behind it.
+        bias: (out_channels,), or None.
+        stride: one number or one per axis.
+        groups: groups of channels.
+        activation: as for ``conv``.
+        layout: as for ``conv``.
+
+    Example:
+        >>> import numpy as np, polyconv as pc
+        >>> pc.pointwise_conv(np.ones((1, 3, 8, 8)), np.ones((5, 3))).shape
+        (1, 5, 8, 8)
+    """
+    data, kernel = as_array(x, "x"), as_array(weight, "weight")
+    if kernel.ndim < 2 or any(size != 1 for size in kernel.shape[2:]):
+        raise ValueError(
+            "a pointwise weight is (out_channels, in_channels / groups), or that with a 1 for each axis; "
+            f"got {kernel.shape}"
+        )
+    kernel = kernel.reshape(*kernel.shape[:2], *(1,) * (data.ndim - 2))
+    return as_kind_of(x, conv(data, kernel, bias, stride=stride, groups=groups, activation=activation, layout=layout))
+
+
+def depthwise_conv(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    *,
+    stride: SizeLike = 1,
+    padding: PaddingLike = 0,
+    dilation: SizeLike = 1,
+    padding_mode: str = "zeros",
+    activation: str | None = None,
+    layout: str = "channels_first",
+) -> Any:
+    """Filter each channel by itself, with ``multiplier`` filters for each.
+
+    Args:
+        x: as for ``conv``.
+        weight: (in_channels * multiplier, 1, *kernel); output channel c * multiplier + m comes from channel c.
+        bias: (in_channels * multiplier,), or None.
+        stride: as for ``conv``.
+        padding: as for ``conv``.
+        dilation: as for ``conv``.
+        padding_mode: as for ``conv``.
+        activation: as for ``conv``.
+        layout: as for ``conv``.
+
+    Example:
+        >>> import numpy as np, polyconv as pc
+        >>> pc.depthwise_conv(np.ones((1, 3, 8, 8)), np.ones((6, 1, 3, 3)), padding="same").shape
+        (1, 6, 8, 8)
+    """
+    data, kernel = as_array(x, "x"), as_array(weight, "weight")
+    _check_weight(kernel, data)
+    channels = channels_of(data.shape, cast(Layout, choice(layout, LAYOUTS, "layout")))
+    if kernel.shape[1] != 1 or channels == 0 or kernel.shape[0] % channels:
+        raise ValueError(
+            f"a depthwise weight is (in_channels * multiplier, 1, *kernel); x of shape {data.shape} has {channels} "
+            f"channels, weight has shape {kernel.shape}"
+        )
+    return as_kind_of(
+        x,
+        conv(
+            data,
+            kernel,
+            bias,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=channels,
+            padding_mode=padding_mode,
+            activation=activation,
+            layout=layout,
+        ),
+    )
+
+
+def separable_conv(
+    x: Any,
+    depthwise_weight: Any,
+    pointwise_weight: Any,
+    bias: Any = None,
+    *,
+    depthwise_bias: Any = None,
+    stride: SizeLike = 1,
+    padding: PaddingLike = 0,
+    dilation: SizeLike = 1,
+    padding_mode: str = "zeros",
+    activation: str | None = None,
+    layout: str = "channels_first",
+) -> Any:
+    """A depthwise separable convolution: ``depthwise_conv``, then ``pointwise_conv`` with the activation.
+
+    Args:
+        x: as for ``conv``.
+        depthwise_weight: (in_channels * multiplier, 1, *kernel).
+        pointwise_weight: (out_channels, in_channels * multiplier), or with a 1 for each axis behind it.
+        bias: (out_channels,), or None.
+        depthwise_bias: (in_channels * multiplier,), or None.
+        stride: of the depthwise part.
+        padding: of the depthwise part.
+        dilation: of the depthwise part.
+        padding_mode: of the depthwise part.
+        activation: after the pointwise part.
+        layout: as for ``conv``.
+
+    Example:
+        >>> import numpy as np, polyconv as pc
+        >>> pc.separable_conv(np.ones((1, 3, 8, 8)), np.ones((3, 1, 3, 3)), np.ones((5, 3))).shape
+        (1, 5, 6, 6)
+    """
+    _arrays(x, pointwise_weight, bias, layout)  # the second layer's mistakes before the first layer's work
+    filters, mixing = as_array(depthwise_weight, "depthwise_weight"), as_array(pointwise_weight, "pointwise_weight")
+    if mixing.ndim < 2 or filters.ndim < 3 or mixing.shape[1] != filters.shape[0]:
+        raise ValueError(
+            "pointwise_weight is (out_channels, in_channels * multiplier) and depthwise_weight "
+            f"(in_channels * multiplier, 1, *kernel); got {mixing.shape} and {filters.shape}"
+        )
+    _check_bias(bias, mixing.shape[0])
+    _check_activation(activation)
+    middle = depthwise_conv(
+        as_array(x, "x"),
+        filters,
+        depthwise_bias,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        padding_mode=padding_mode,
+        layout=layout,
+    )
+    return as_kind_of(x, pointwise_conv(middle, mixing, bias, activation=activation, layout=layout))
+
+
+def spatially_separable_conv(
+    x: Any,
+    weights: Sequence[Any],
+    biases: Sequence[Any] | None = None,
+    *,
+    stride: SizeLike = 1,
+    padding: PaddingLike = 0,
+    dilation: SizeLike = 1,
+    padding_mode: str = "zeros",
+    activation: str | None = None,
+    layout: str = "channels_first",
+) -> Any:
+    """A spatially separable convolution: kx1, then 1xk (one convolution for each axis), the activation last.
+
+    Args:
+        x: as for ``conv``.
+        weights: for each axis in order, (out_channels, in_channels, 1, ..., kernel, ..., 1) with the kernel on it.
+        biases: for each axis, (out_channels,) or None; or None.
+        stride: applied on each axis by its own convolution.
+        padding: likewise.
+        dilation: likewise.
+        padding_mode: as for ``conv``.
+        activation: after the last.
+        layout: as for ``conv``.
+
+    Example:
+        >>> import numpy as np, polyconv as pc
+        >>> column, row = np.ones((4, 3, 3, 1)), np.ones((4, 4, 1, 3))
+        >>> pc.spatially_separable_conv(np.ones((1, 3, 8, 8)), [column, row], padding=1, stride=2).shape
+        (1, 4, 4, 4)
+    """
+    data = as_array(x, "x")
+    ndim = data.ndim - 2
+    kernels = [as_array(weight, f"weights[{axis}]") for axis, weight in enumerate(weights)]
+    added = list(biases) if biases is not None else [None] * ndim
+    if len(kernels) != ndim or len(added) != ndim:
+        raise ValueError(
+            f"x of shape {data.shape} has {ndim} spatial axes: pass {ndim} weights and as many biases, "
+            f"got {len(kernels)} and {len(added)}"
+        )
+    for axis, kernel in enumerate(kernels):
+        if kernel.ndim != data.ndim or any(size != 1 for n, size in enumerate(kernel.shape[2:]) if n != axis):
+            raise ValueError(f"weights[{axis}] must have its kernel on axis {axis} only, got shape {kernel.shape}")
+        if axis and kernel.shape[1] != kernels[axis - 1].shape[0]:
+            raise ValueError(
+                f"weights[{axis}] of shape {kernel.shape} reads {kernel.shape[1]} channels, "
+                f"weights[{axis - 1}] of shape {kernels[axis - 1].shape} gives {kernels[axis - 1].shape[0]}"
+            )
+        same_dtype({"x": data, f"weights[{axis}]": kernel})
+        _check_bias(added[axis], kernel.shape[0])
+    _check_activation(activation)
+    sizes = tuple(kernel.shape[2 + axis] for axis, kernel in enumerate(kernels))
+    whole_layer = Conv(kernel_size=sizes, out_channels=1, stride=stride, padding=padding, dilation=dilation)  # type: ignore[arg-type]
+    whole_layer.out_size(spatial_of(data.shape, cast(Layout, choice(layout, LAYOUTS, "layout"))))
+    result: Any = data
+    from polyconv.layers import Spatial
+
+    for axis, (_, part) in enumerate(Spatial(whole_layer).parts()):
+        part = cast(Conv, part)
+        result = conv(
+            result,
+            kernels[axis],
+            added[axis],
+            stride=cast(Sizes, part.stride),
+            padding=part.padding,
+            dilation=cast(Sizes, part.dilation),
+            padding_mode=padding_mode,
+            activation=activation if axis == ndim - 1 else None,
+            layout=layout,
+        )
+    return as_kind_of(x, result)
+
+
+def conv_transpose(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    *,
+    stride: SizeLike = 1,
+    padding: PaddingLike = 0,
+    output_padding: SizeLike = 0,
+    dilation: SizeLike = 1,
+    groups: int = 1,
+    activation: str | None = None,
+    layout: str = "channels_first",
+) -> Any:
+    """Transposed (fractionally strided) convolution: the adjoint of ``conv`` with the same window.
+
+    Args:
+        x: (batch, in_channels, *spatial), or (batch, *spatial, in_channels).
+        weight: (in_channels, out_channels / groups, *kernel).
+        bias: (out_channels,), or None.
+        stride: one number or one per axis.
+        padding: crops the output, as in PyTorch; or a word: "same" gives input * stride, cropped as Keras does.
+        output_padding: computed outputs added at the end; smaller than stride or dilation.
+        dilation: one number or one per axis; 1 is none.
+        groups: groups of channels.
+        activation: as for ``conv``.
+        layout: as for ``conv``.
+
+    Returns:
+        (batch, out_channels, *out) in x's layout, out = (in - 1) * stride + span - padding + output_padding.
+
+    Example:
+        >>> import numpy as np, polyconv as pc
+        >>> pc.conv_transpose(np.ones((1, 1, 2)), np.ones((1, 1, 3)), stride=2)
+        array([[[1., 1., 2., 1., 1.]]])
+    """
+    arrays = _arrays(x, weight, bias, layout)
+    _check_weight(arrays[1], arrays[0])
+    whole(groups, "groups")
+    layer = _layer(
+        ConvTranspose,
+        arrays[1].shape[2:],
+        stride,
+        padding,
+        dilation,
+        groups,
+        arrays[1].shape[1] * groups,
+        output_padding,
+        activation,
+        bias is None,
+    )
+    return _run(x, layer, *arrays, layout)
+
+
+def max_pool(
+    x: Any,
+    kernel_size: SizeLike,
+    *,
+    stride: SizeLike | None = None,
+    padding: PaddingLike = 0,
+    dilation: SizeLike = 1,
+    ceil_mode: bool = False,
+    layout: str = "channels_first",
+) -> Any:
+    """The largest value in each window; padding never wins.
+
+    Args:
+        x: (batch, channels, *spatial), or (batch, *spatial, channels).
+        kernel_size: one number or one per axis.
+        stride: likewise; None for the kernel's size.
+        padding: as for ``conv``, smaller than the window.
+        dilation: as for ``conv``.
+        ceil_mode: round the output size up.
+        layout: as for ``conv``.
+
+    Example:
+        >>> import numpy as np, polyconv as pc
+        >>> pc.max_pool(np.arange(6.0).reshape(1, 1, 6), 2)
+        array([[[1., 3., 5.]]])
+    """
+    return _pool(x, "max", kernel_size, stride, padding, dilation, ceil_mode, True, layout)
+
+
+def avg_pool(
+    x: Any,
+    kernel_size: SizeLike,
+    *,
+    stride: SizeLike | None = None,
+    padding: PaddingLike = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    layout: str = "channels_first",
+) -> Any:
+    """The mean of each window.
+
+    Args:
+        x: (batch, channels, *spatial), or (batch, *spatial, channels).
+        kernel_size: one number or one per axis.
+        stride: likewise; None for the kernel's size.
+        padding: as for ``conv``, smaller than the window.
+        ceil_mode: round the output size up.
+        count_include_pad: whether padding counts in the divisor (PyTorch's default; TensorFlow's is False).
+        layout: as for ``conv``.
+
+    Example:
+        >>> import numpy as np, polyconv as pc
+        >>> pc.avg_pool(np.arange(6.0).reshape(1, 1, 6), 2)
+        array([[[0.5, 2.5, 4.5]]])
+    """
+    return _pool(x, "avg", kernel_size, stride, padding, 1, ceil_mode, count_include_pad, layout)
+
+
+def _pool(
+    x: Any,
+    kind: Any,
+    kernel_size: SizeLike,
+    stride: SizeLike | None,
+    padding: PaddingLike,
+    dilation: SizeLike,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    layout: str,
+) -> Any:
+    data = as_array(x, "x")
+    _check_layout(data, layout)
+    layer = Pool(
+        kind=kind,
+        kernel_size=per_axis(kernel_size, data.ndim - 2, "kernel_size"),
+        stride=stride,  # type: ignore[arg-type]
+        padding=padding,
+        dilation=dilation,  # type: ignore[arg-type]
+        ceil_mode=bool(ceil_mode),
+        count_include_pad=bool(count_include_pad),
+    )
+    return _run(x, layer, data, None, None, layout)
+
+
+def _arrays(x: Any, weight: Any, bias: Any, layout: str) -> tuple[Array, Array, Array | None]:
+    """The three arrays, of one dtype."""
+    data, kernel = as_array(x, "x"), as_array(weight, "weight")
+    added = None if bias is None else as_array(bias, "bias")
+    same_dtype({"x": data, "weight": kernel, "bias": added})
+    _check_layout(data, layout)
+    return data, kernel, added
+
+
+def _check_layout(x: Array, layout: str) -> None:
+    choice(layout, LAYOUTS, "layout")
+    if x.ndim < 3:
+        wanted = "(batch, channels, *spatial)" if layout == "channels_first" else "(batch, *spatial, channels)"
+        raise ValueError(f"x must be {wanted} with at least one spatial axis, got shape {x.shape}")
+
+
+def _check_weight(weight: Array, x: Array) -> None:
+    if weight.ndim != x.ndim:
+        raise ValueError(
+            f"x of shape {x.shape} has {x.ndim - 2} spatial axes, weight of shape {weight.shape} has "
+            f"{weight.ndim - 2} kernel axes. They must be equal"
+        )
+    if 0 in weight.shape:
+        raise ValueError(f"weight has shape {weight.shape}: every size must be at least 1")
+
+
+def _check_bias(bias: Any, out_channels: int) -> None:
+    shape = None if bias is None else as_array(bias, "bias").shape
+    if shape not in (None, (out_channels,)):
+        raise ValueError(f"bias must have shape ({out_channels},), one value for each output channel; got {shape}")
+
+
+def _check_activation(activation: str | None) -> None:
+    from polyconv.layers import ACTIVATIONS
+
+    if activation is not None:
+        choice(activation, ACTIVATIONS, "activation")
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(map(_hashable, value)) if isinstance(value, (list, tuple, np.ndarray)) else value
+
+
+def _layer(kind: Any, *fields: Any) -> Any:
+    return _cached_layer(kind, *map(_hashable, fields))
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _cached_layer(
+    kind: Any,
+    kernel: Sizes,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+    out_channels: int,
+    mode_or_extra: Any,
+    activation: str | None,
+    no_bias: bool,
+) -> Any:
+    own = {"padding_mode": mode_or_extra} if kind is Conv else {"output_padding": mode_or_extra}
+    return kind(
+        kernel_size=kernel,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        out_channels=out_channels,
+        activation=activation,
+        bias=not no_bias,
+        **own,
+    )
+
+
+def _run(x: Any, layer: Windowed, data: Array, weight: Array | None, bias: Array | None, layout: str) -> Any:
+    """Check channels and sizes, then run one layer."""
+    order = cast(Layout, layout)
+    channels, spatial = channels_of(data.shape, order), spatial_of(data.shape, order)
+    if weight is not None:
+        _check_channels(layer, channels, data, weight, layout)
+        _check_bias(bias, layer.out_channels_for(channels))
+    padding, out_size = sizes_of(layer, spatial)
+    mode = layer.padding_mode if isinstance(layer, Conv) else "zeros"
+    if mode != "zeros" and any(map(any, padding)):
+        last = layout == "channels_last"
+        moved = reference.pad_with(np.moveaxis(data, -1, 1) if last else data, padding, mode)
+        data, padding = np.moveaxis(moved, 1, -1) if last else moved, ((0, 0),) * len(padding)
+    problem = problem_of(layer, channels, len(spatial), data.dtype.name, order)
+    engine, _ = engine_for(problem)
+    return as_kind_of(x, engine.prepare(problem, weight, bias)(data, padding, out_size))
+
+
+def _check_channels(layer: Windowed, channels: int, x: Array, weight: Array, layout: str) -> None:
+    shapes = f"x={x.shape} with layout={layout!r}, weight={weight.shape}"
+    if isinstance(layer, Conv):
+        groups = layer.groups or 1
+        wanted = weight.shape[1] * groups
+        if channels != wanted:
+            raise ValueError(
+                f"x has {channels} channels, weight expects {weight.shape[1]} x groups={groups} = {wanted}; "
+                f"got {shapes}. Change groups, the weight's second size or the layout"
+            )
+    elif channels != weight.shape[0]:
+        raise ValueError(
+            f"x has {channels} channels, weight expects {weight.shape[0]}; got {shapes}. "
+            "A transposed weight is (in_channels, out_channels / groups, *kernel)"
+        )
+    layer.out_channels_for(channels)

@@ -1,0 +1,278 @@
+"""A network with its weights: packed once, called many times with any batch and spatial size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from polyconv import reference
+from polyconv._checks import choice
+from polyconv.layers import (
+    Activation,
+    BatchNorm,
+    Conv,
+    ConvTranspose,
+    GlobalPool,
+    Identity,
+    Layer,
+    Pool,
+    Sizes,
+    Upsample,
+)
+from polyconv.network import INPUT, Join, Node
+from polyconv.run.arrays import as_array, as_kind_of
+from polyconv.run.engines import engine_for
+from polyconv.run.lower import channels_of, problem_of, sizes_of, spatial_of
+from polyconv.run.problem import Array, Layout, Prepared
+from polyconv.run.weights import checked_weights
+
+if TYPE_CHECKING:
+    from polyconv.network import Network
+
+LAYOUTS = ("channels_first", "channels_last")
+MAX_SHAPES = 256  # shapes whose plans a model remembers
+
+Step = Callable[[list[Array]], Array]
+
+
+@dataclass(frozen=True)
+class _Fused:
+    """A node as it will run: batch norms folded into its weights, a following activation taken on."""
+
+    node: Node
+    layer: Layer
+    weight: Array | None = None
+    bias: Array | None = None
+    note: str = ""
+
+
+class Model:
+    """What ``Network.bind`` returns.
+
+    Example:
+        >>> import numpy as np, polyconv as pc
+        >>> net = pc.network("conv 3x3 8 same relu | maxpool 2x2")
+        >>> model = net.bind(net.weights(in_channels=3))
+        >>> model(np.zeros((1, 3, 32, 48), np.float32)).shape
+        (1, 8, 16, 24)
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        weights: Mapping[str, Any],
+        *,
+        layout: Literal["channels_first", "channels_last"] = "channels_first",
+    ) -> None:
+        choice(layout, LAYOUTS, "layout")
+        arrays, self.in_channels = checked_weights(network, weights)
+        self.network = network
+        self.layout: Layout = layout
+        self.dtype = next((array.dtype for array in arrays.values()), None)
+        self._fused = _fuse(network, arrays)
+        self._last_use = _last_uses(self._fused)
+        self._prepared: dict[tuple[int, int, str, int], Prepared] = {}
+        self._reasons: dict[int, str] = {}
+        self._plans: dict[tuple[Sizes, str], tuple[Step, ...]] = {}
+
+    def __call__(self, x: Any) -> Any:
+        """The network's output for x of shape (batch, channels, *spatial), or (batch, *spatial, channels).
+
+        Raises:
+            ValueError: a shape that does not fit.
+            TypeError: a dtype other than the weights'.
+        """
+        array = as_array(x, "x")
+        steps = self._steps(array)
+        values: list[Any] = [None] * len(steps)
+        for index, step in enumerate(steps):
+            values[index] = step([array if number == INPUT else values[number] for number in self._inputs(index)])
+            for done in self._last_use[index]:
+                values[done] = None
+        return as_kind_of(x, values[-1])
+
+    def _inputs(self, index: int) -> tuple[int, ...]:
+        return self._fused[index].node.inputs
+
+    def _steps(self, x: Array) -> tuple[Step, ...]:
+        key = (x.shape, x.dtype.name)
+        steps = self._plans.get(key)
+        if steps is None:
+            steps = self._plan(x.shape, x.dtype)
+            if len(self._plans) >= MAX_SHAPES:
+                self._plans.clear()
+            self._plans[key] = steps
+        return steps
+
+    def _checked_shapes(self, shape: Sizes, dtype: np.dtype[Any]) -> list[Sizes]:
+        """(channels, *spatial) of every node's output, after checking the input."""
+        if self.dtype is not None and dtype != self.dtype:
+            raise TypeError(f"x has dtype {dtype}, the weights have {self.dtype}. Convert x: x.astype('{self.dtype}')")
+        if len(shape) < 3:
+            raise ValueError(f"x must be (batch, channels, *spatial) or (batch, *spatial, channels), got shape {shape}")
+        channels, spatial = channels_of(shape, self.layout), spatial_of(shape, self.layout)
+        if self.in_channels is not None and channels != self.in_channels:
+            raise ValueError(
+                f"x of shape {shape} has {channels} channels with layout={self.layout!r}, "
+                f"the weights expect {self.in_channels}"
+            )
+        return [out[1:] for out in self.network.shapes((shape[0], channels, *spatial))]
+
+    def _plan(self, shape: Sizes, dtype: np.dtype[Any]) -> tuple[Step, ...]:
+        shapes = self._checked_shapes(shape, dtype)
+        source = (channels_of(shape, self.layout), *spatial_of(shape, self.layout))
+        flowing = {INPUT: source} | dict(enumerate(shapes))
+        return tuple(
+            self._step(index, fused, flowing[fused.node.inputs[0]], dtype) for index, fused in enumerate(self._fused)
+        )
+
+    def _step(self, index: int, fused: _Fused, in_shape: Sizes, dtype: np.dtype[Any]) -> Step:
+        layer = _pooling(fused.layer, in_shape[1:])
+        if isinstance(layer, Conv | ConvTranspose | Pool):
+            prepared = self._prepare(index, fused, layer, in_shape, dtype)
+            padding, out_size = sizes_of(layer, in_shape[1:])
+            mode = layer.padding_mode if isinstance(layer, Conv) else "zeros"
+            if mode != "zeros" and any(map(any, padding)):
+                pads, zero = padding, ((0, 0),) * len(padding)
+                return lambda inputs: prepared(self._padded(inputs[0], pads, mode), zero, out_size)
+            return lambda inputs: prepared(inputs[0], padding, out_size)
+        return self._plain(layer, len(in_shape) - 1, fused)
+
+    def _prepare(self, index: int, fused: _Fused, layer: Any, in_shape: Sizes, dtype: np.dtype[Any]) -> Prepared:
+        window = layer.kernel_for(len(in_shape) - 1) if isinstance(layer, Pool) else ()
+        key = (index, in_shape[0], f"{dtype.name}{window}", len(in_shape))
+        if key not in self._prepared:
+            problem = problem_of(layer, in_shape[0], len(in_shape) - 1, dtype.name, self.layout)
+            engine, self._reasons[index] = engine_for(problem)
+            self._prepared[key] = engine.prepare(problem, fused.weight, fused.bias)
+        return self._prepared[key]
+
+    def _padded(self, x: Array, padding: Any, mode: str) -> Array:
+        if self.layout == "channels_first":
+            return reference.pad_with(x, padding, mode)
+        return np.moveaxis(reference.pad_with(np.moveaxis(x, -1, 1), padding, mode), 1, -1)
+
+    def _plain(self, layer: Layer, ndim: int, fused: _Fused) -> Step:
+        """A layer that is a line of NumPy."""
+        last = self.layout == "channels_last"
+        if isinstance(layer, Activation):
+            function = reference.ACTIVATIONS[layer.name]
+            return lambda inputs: function(inputs[0])
+        if isinstance(layer, Upsample):
+            scales = layer.scales_for(ndim)
+            if last:
+                return lambda inputs: np.moveaxis(reference.upsample(np.moveaxis(inputs[0], -1, 1), scales), 1, -1)
+            return lambda inputs: reference.upsample(inputs[0], scales)
+        if isinstance(layer, BatchNorm):
+            shape = (-1,) if last else (-1, *(1,) * ndim)
+            scale, shift = (np.reshape(a, shape) for a in (fused.weight, fused.bias) if a is not None)
+            return lambda inputs: inputs[0] * scale + shift
+        if isinstance(layer, Join) and layer.kind == "concat":
+            return lambda inputs: np.concatenate(inputs, axis=-1 if last else 1)
+        if isinstance(layer, Join):
+            return _added
+        return lambda inputs: inputs[0].copy() if fused.node.inputs == (INPUT,) else inputs[0]
+
+    def explain(self, in_shape: Sizes) -> str:
+        """Which kernel runs each stage for an input of this shape (in the model's layout), and why."""
+        dtype = self.dtype or np.dtype("float32")
+        shape = tuple(in_shape)
+        shapes = self._checked_shapes(shape, dtype)
+        flowing = {INPUT: (channels_of(shape, self.layout), *spatial_of(shape, self.layout))} | dict(enumerate(shapes))
+        lines = []
+        for index, fused in enumerate(self._fused):
+            inner = flowing[fused.node.inputs[0]]
+            lines.append(f"{fused.node.name} {self._explained(index, fused, inner, shape[0], dtype)}{fused.note}")
+        return "\n".join(lines)
+
+    def _explained(self, index: int, fused: _Fused, in_shape: Sizes, batch: int, dtype: np.dtype[Any]) -> str:
+        layer = _pooling(fused.layer, in_shape[1:])
+        if not isinstance(layer, Conv | ConvTranspose | Pool):
+            what = layer.kind if isinstance(layer, Join) else type(layer).__name__.lower()
+            return f"{what}: " + ("nothing to do" if isinstance(layer, Identity) else "one NumPy expression")
+        prepared = self._prepare(index, fused, layer, in_shape, dtype)
+        padding, out_size = sizes_of(layer, in_shape[1:])
+        channels, spatial = in_shape[0], in_shape[1:]
+        shape = (batch, channels, *spatial) if self.layout == "channels_first" else (batch, *spatial, channels)
+        return f"{prepared.explain(shape, padding, out_size)} ({self._reasons[index]})"
+
+
+def _added(inputs: list[Array]) -> Array:
+    total = inputs[0] + inputs[1] if len(inputs) > 1 else inputs[0].copy()
+    for other in inputs[2:]:
+        total += other
+    return total
+
+
+def _pooling(layer: Layer, spatial: Sizes) -> Layer:
+    """A global pooling layer as the window it is for this input; other layers as they are."""
+    return layer.pool(spatial) if isinstance(layer, GlobalPool) else layer
+
+
+def _fuse(network: Network, arrays: dict[str, Array]) -> tuple[_Fused, ...]:
+    """Fold batch norms and activations into the convolution before them where nothing else reads it."""
+    readers = [0] * len(network.nodes)
+    for node in network.nodes:
+        for number in node.inputs:
+            readers[number] += number != INPUT
+    done: list[_Fused] = []
+    owner: dict[int, int] = {}  # a node that was taken on -> the node that does its work
+    for index, node in enumerate(network.nodes):
+        own = {key: arrays.get(f"{node.name}.{key}") for key in ("weight", "bias", "running_mean", "running_var")}
+        fused = _Fused(node, node.layer, own["weight"], own["bias"])
+        if isinstance(node.layer, BatchNorm):
+            fused = replace(fused, **_scale_and_shift(own))
+        before = node.inputs[0]
+        if before != INPUT and readers[before] == 1:
+            before = owner.get(before, before)
+            merged = _merged(done[before], fused)
+            if merged is not None:
+                done[before] = merged
+                owner[index] = before
+                fused = _Fused(node, Identity(), note=f", done by stage {done[before].node.name}")
+        done.append(fused)
+    return tuple(done)
+
+
+def _scale_and_shift(own: dict[str, Array | None]) -> dict[str, Any]:
+    """Batch normalisation at inference as x * weight + bias, computed in float64."""
+    weight, bias, mean, variance = (np.asarray(own[key], np.float64) for key in own)
+    dtype = own["weight"].dtype if own["weight"] is not None else np.dtype("float32")
+    scale = weight / np.sqrt(variance + BatchNorm.eps)
+    return {"weight": scale.astype(dtype), "bias": (bias - mean * scale).astype(dtype)}
+
+
+def _merged(first: _Fused, second: _Fused) -> _Fused | None:
+    """One fused step for a convolution and what follows it, or None."""
+    layer = first.layer
+    if not isinstance(layer, Conv | ConvTranspose) or layer.activation is not None or first.weight is None:
+        return None
+    if isinstance(second.layer, Activation):
+        return replace(
+            first, layer=replace(layer, activation=second.layer.name), note=f"{first.note}, with {second.layer.name}"
+        )
+    if not isinstance(second.layer, BatchNorm) or second.weight is None or second.bias is None:
+        return None
+    scale, dtype = second.weight.astype(np.float64), first.weight.dtype
+    if isinstance(layer, Conv):
+        weight = first.weight * scale.reshape(-1, *(1,) * (first.weight.ndim - 1))
+    else:
+        grouped = first.weight.reshape(layer.groups, -1, *first.weight.shape[1:])
+        weight = (grouped * scale.reshape(layer.groups, 1, -1, *(1,) * (grouped.ndim - 3))).reshape(first.weight.shape)
+    bias = second.bias + (0 if first.bias is None else first.bias * scale)
+    return replace(
+        first,
+        layer=replace(layer, bias=True),
+        weight=weight.astype(dtype),
+        bias=bias.astype(dtype),
+        note=f"{first.note}, batch norm folded in",
+    )
+
+
+def _last_uses(fused: tuple[_Fused, ...]) -> tuple[tuple[int, ...], ...]:
+    """For each step, the values that nothing reads after it."""
+    last = {number: index for index, step in enumerate(fused) for number in step.node.inputs if number != INPUT}
+    return tuple(tuple(number for number, when in last.items() if when == index) for index in range(len(fused)))
