@@ -1,0 +1,344 @@
+"""Direct convolution with many channels: a product of matrices whose rows are found through pointers.
+
+A tile is up to P output positions times a block of V vectors of output channels, all in registers. For every tile the
+kernel first writes, for each tap, the P addresses of the input pixels it reads; a position whose tap falls on padding
+gets the address of a row of zeros, and a tap that falls on padding for the whole tile is left out. Then
+
+    for tap: for input channel: for position: accumulator[position, vector] += pixel[channel] * weight[tap, channel, vector]
+
+runs at one multiply-add an instruction whatever the stride, dilation, border or picture size: positions of a tile may
+lie in different rows or pictures. The taps are a run-time table, so one kernel serves every kernel size, stride and
+dilation, and a transposed convolution is the same kernel: each output phase is a set of positions with its own taps.
+
+Every output is bias + the sum over taps, then input channels, in that order, in one accumulator: the same bits
+whatever the tile or thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from polyconv.run.cpu.activations import activate
+from polyconv.run.cpu.algorithms.blocks import Blocks, cut, pack_blocks
+from polyconv.run.cpu.algorithms.phases import OutputPhases, phases_of
+from polyconv.run.cpu.algorithms.record import FIXED_WORDS, Algorithm, Phase, Schedule, Sizes, split_evenly, words
+from polyconv.run.cpu.emit import Kernel, Value, Var
+from polyconv.run.cpu.target import Target
+from polyconv.run.problem import Array, Problem
+
+GROUP = 16  # a tap's pointers lie in a row of this many words; the last one holds the tap's number
+NAMES = (
+    *FIXED_WORDS, "table: ptr", "channels", "depth", "all_blocks", "per_phase", "tile_chunks", "chunk_tiles",
+    "chunk_blocks", "batch_stride", "out_batch_stride",
+)  # fmt: skip
+AXIS_NAMES = ("size", "step", "stride", "out_stride")  # strides in bytes
+PHASE_NAMES = ("taps_at", "taps", "tiles_at", "span_tiles", "span", "tiles", "out_offset")  # then the grid's sizes
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """Positions and vectors of output channels held in registers."""
+
+    positions: int
+    vectors: int
+
+
+def fits(problem: Problem, target: Target) -> str | None:
+    """Dense kinds only, and pixels that are rows of channels."""
+    if problem.op not in ("conv", "conv_transpose"):
+        return f"it computes convolutions, not {problem.op}"
+    if problem.layout != "channels_last":
+        return "it reads pixels as rows of channels (channels_last)"
+    return None
+
+
+def variants(problem: Problem, target: Target) -> Sequence[Tile]:
+    """Tiles that fill the registers, the one that wastes least first."""
+    registers = target.vector_registers
+    shapes = [Tile(min(14, (registers - 1) // v - 1), v) for v in (2, 3, 4, 1) if (registers - 1) // v > 2]
+    channels = problem.out_channels // problem.groups
+    lanes = target.lanes(problem.dtype)
+
+    def lonely(tile: Tile) -> float:
+        tail = blocks_of(problem, tile, target).tail
+        return 1.0 if tail and len(tail) * 2 <= tile.vectors and channels > lanes else 0.0
+
+    return sorted(shapes, key=lonely)
+
+
+def blocks_of(problem: Problem, tile: Tile, target: Target) -> Blocks:
+    """How the output channels of a group are cut for this tile."""
+    narrowest = 4 if problem.dtype == "float32" else 2
+    return cut(problem.out_channels // problem.groups, tile.vectors, target.lanes(problem.dtype), narrowest)
+
+
+def pack(problem: Problem, tile: Tile, target: Target, weight: Array | None, bias: Array | None) -> Array:
+    """See `polyconv.run.cpu.algorithms.blocks`."""
+    if weight is None:
+        raise ValueError(f"{problem.op} needs a weight array, got None.")
+    return pack_blocks(problem, blocks_of(problem, tile, target), weight, bias)
+
+
+# ---- the loop nest -------------------------------------------------------------------------------------------------
+def emit(problem: Problem, tile: Tile, target: Target) -> str:
+    """The module: one function, items are (phase, chunk of blocks, chunk of tiles)."""
+    return _DenseKernel(problem, tile, target).write()
+
+
+class _DenseKernel:
+    def __init__(self, problem: Problem, tile: Tile, target: Target) -> None:
+        self.k = Kernel("run0", target, problem.dtype)
+        self.problem, self.tile = problem, tile
+        self.blocks = blocks_of(problem, tile, target)
+        axes = [f"{name}{axis}" for axis in range(problem.ndim) for name in AXIS_NAMES]
+        names = (*NAMES, *axes)
+        values = self.k.words(*names)
+        self.w = {name.removesuffix(": ptr"): value for name, value in zip(names, values, strict=True)}
+        k, room = self.k, GROUP
+        self.bases = k.scratch
+        self.origins = [k.word_at(k.scratch, room * (1 + axis)) for axis in range(problem.ndim)]
+        self.outs = k.word_at(k.scratch, room * (1 + problem.ndim))
+        self.rows = k.word_at(k.scratch, room * (2 + problem.ndim))
+
+    def write(self) -> str:
+        k, w = self.k, self.w
+        with k.loop(k.first, k.last) as item:
+            rest = item % w["per_phase"]
+            record = k.word_at(w["table"], (item // w["per_phase"]) * (len(PHASE_NAMES) + self.problem.ndim))
+            phase = {name: k.load(k.word_at(record, place), "i64") for place, name in enumerate(PHASE_NAMES)}
+            start = (rest % w["tile_chunks"]) * w["chunk_tiles"]
+            low = (rest // w["tile_chunks"]) * w["chunk_blocks"]
+            high = k.minimum(low + w["chunk_blocks"], w["all_blocks"])
+            with k.loop(start, k.minimum(start + w["chunk_tiles"], phase["tiles"])) as number:
+                count = self.locate(record, phase, number)
+                active = self.point(phase, count)
+                with k.loop(low, high, nonempty=True) as block:
+                    self.multiply(block, count, active)
+        return k.module()
+
+    def locate(self, record: Value, phase: dict[str, Value], number: Value) -> Value:
+        """Write base address, origin and output address of each position of a tile; returns how many there are."""
+        k, w, ndim = self.k, self.w, self.problem.ndim
+        entry = k.load(k.word_at(w["table"], phase["tiles_at"] + number % phase["span_tiles"]), "i64")
+        count = entry & 255
+        rest = (number // phase["span_tiles"]) * phase["span"] + (entry >> 8)
+        grid = [k.load(k.word_at(record, len(PHASE_NAMES) + axis), "i64") for axis in range(ndim)]
+        out = k.byte_at(w["out"], phase["out_offset"])
+        place: list[Var] = []
+        for axis in reversed(range(ndim)):
+            place.insert(0, k.var(rest % grid[axis]))
+            rest = rest // grid[axis]
+        place.insert(0, k.var(rest))  # the picture in the batch
+        with k.loop(0, count, carry=place, nonempty=True) as position:
+            source, sink = place[0].value * w["batch_stride"], place[0].value * w["out_batch_stride"]
+            for axis in range(ndim):
+                origin = place[axis + 1].value * w[f"step{axis}"]
+                k.store(origin, k.word_at(self.origins[axis], position))
+                source = source + origin * w[f"stride{axis}"]
+                sink = sink + place[axis + 1].value * w[f"out_stride{axis}"]
+            k.store(k.byte_at(w["x"], source), k.word_at(self.bases, position))
+            k.store(k.byte_at(out, sink), k.word_at(self.outs, position))
+            self.advance(place, grid)
+        return count
+
+    def advance(self, place: list[Var], grid: list[Value]) -> None:
+        """The next position: the last axis first, carrying over."""
+        k = self.k
+        following = place[-1].value + 1
+        for axis in reversed(range(len(grid))):
+            full = following.eq(grid[axis])
+            place[axis + 1].value = k.select(full, k.integer(0), following)
+            following = k.select(full, place[axis].value + 1, place[axis].value)
+        place[0].value = following
+
+    def point(self, phase: dict[str, Value], count: Value) -> Value:
+        """For each tap that meets data, write its number and a pointer for each position; returns how many taps."""
+        k, w, ndim = self.k, self.w, self.problem.ndim
+        taps = k.word_at(w["table"], phase["taps_at"])
+        bases = k.load_vector(self.bases, GROUP, type_="ptr", align=64)
+        origins = [k.load_vector(place, GROUP, type_="i64", align=64) for place in self.origins]
+        zeros = k.broadcast(k.at(w["packed"], self.zeros_at(w["depth"])), GROUP)
+        present = k.mask(count, GROUP)
+        active = k.var(k.integer(0))
+        with k.loop(0, phase["taps"], carry=[active]) as number:
+            tap = k.word_at(taps, number * (2 + ndim))
+            valid = present
+            for axis in range(ndim):
+                shift = k.load(k.word_at(tap, 2 + axis), "i64")
+                valid = valid & (origins[axis] + shift).below(w[f"size{axis}"])
+            offset = k.broadcast(k.load(k.word_at(tap, 1), "i64"), GROUP)
+            moved = k.emit(f"getelementptr i8, {bases!r}, {offset!r}", bases.type)
+            row = k.word_at(self.rows, active.value * GROUP)
+            k.store_vector(k.select(valid, moved, zeros), row, align=64)
+            k.store(k.load(tap, "i64"), k.word_at(row, GROUP - 1))
+            active.value = active.value + k.convert(k.bitcast(valid, f"i{GROUP}").ne(0), "zext", "i64")
+        return active.value
+
+    def zeros_at(self, depth: Value) -> Value:
+        """Where the row of zeros starts in the packed array, in elements."""
+        lanes = self.blocks.lanes * self.problem.groups
+        return depth * lanes + lanes
+
+    def multiply(self, block: Value, count: Value, active: Value) -> None:
+        """One block of output channels for the tile: choose the code for its width and its number of positions."""
+        k, w, blocks = self.k, self.w, self.blocks
+        grouped = self.problem.groups > 1
+        group = block // blocks.count if grouped else k.integer(0)
+        inner = block % blocks.count if grouped else block
+        lane = group * blocks.lanes + inner * sum(blocks.main)
+        channel = group * blocks.channels + inner * sum(blocks.main)
+        bias = k.at(w["packed"], lane)
+        weights = k.at(w["packed"], lane * w["depth"] + blocks.lanes * self.problem.groups)
+
+        def write(lanes: tuple[int, ...], stored: int) -> None:
+            body = _Body(self, lanes, stored, weights, bias, channel, group * w["channels"], active)
+            k.switch(count, range(1, self.tile.positions + 1), body.write)
+
+        def main() -> None:
+            write(blocks.main, blocks.main[-1])
+
+        def tail() -> None:
+            write(blocks.tail, blocks.last_count)
+
+        if blocks.full and blocks.tail:
+            k.choose(inner < blocks.full, main, tail)
+        else:
+            (main if blocks.full else tail)()
+
+
+@dataclass(frozen=True)
+class _Body:
+    """The innermost code for one block: ``write(positions)``."""
+
+    parent: _DenseKernel
+    lanes: tuple[int, ...]
+    stored: int  # channels of the last vector
+    weights: Value
+    bias: Value
+    channel: Value
+    first: Value  # the group's first input channel
+    active: Value
+
+    def write(self, positions: int) -> None:
+        k, lanes, width = self.parent.k, self.lanes, sum(self.lanes)
+        starts = [sum(lanes[:v]) for v in range(len(lanes))]
+        biases = [k.load_vector(k.at(self.bias, at), n) for at, n in zip(starts, lanes, strict=True)]
+        sums = [[k.var(bias) for bias in biases] for _ in range(positions)]
+        flat = [total for row in sums for total in row]
+        channels = self.parent.w["channels"]
+        with k.loop(0, self.active, carry=flat) as tap:
+            row = k.word_at(self.parent.rows, tap * GROUP)
+            pixels = [k.at(k.load(k.word_at(row, p), "ptr"), self.first) for p in range(positions)]
+            tap_weights = k.at(self.weights, k.load(k.word_at(row, GROUP - 1), "i64") * channels * width)
+            with k.loop(0, channels, carry=flat, nonempty=True) as c:
+                spot = k.at(tap_weights, c * width)
+                vectors = [k.load_vector(k.at(spot, at), n) for at, n in zip(starts, lanes, strict=True)]
+                for pixel, totals in zip(pixels, sums, strict=True):
+                    value = k.load(k.at(pixel, c))
+                    for vector, total, n in zip(vectors, totals, lanes, strict=True):
+                        total.value = k.fma(vector, k.broadcast(value, n), total.value)
+        for position, totals in enumerate(sums):
+            out = k.at(k.load(k.word_at(self.parent.outs, position), "ptr"), self.channel)
+            for v, total in enumerate(totals):
+                value = activate(k, self.parent.problem.activation, total.value)
+                k.store_vector(value, k.at(out, starts[v]), count=self.stored if v == len(lanes) - 1 else None)
+
+
+# ---- run-time sizes ------------------------------------------------------------------------------------------------
+def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> Schedule:
+    """Tiles, taps and chunks of one shape."""
+    item = problem.numpy_dtype().itemsize
+    phases = phases_of(problem, sizes.padding)
+    blocks = blocks_of(problem, tile, target)
+    out_strides = _channels_last_strides(sizes.out_size, problem.out_channels)
+    x_strides = np.array(sizes.x_strides[:-1]) * item
+    grids = phases.grids(sizes.out_size)
+    table, tiles = _table(problem, tile, sizes, phases, grids, x_strides, np.array(out_strides[1:]) * item)
+    channels, taps = problem.in_channels // problem.groups, int(np.prod(problem.kernel_size))
+    all_blocks = blocks.count * problem.groups
+    chunk_tiles, chunk_blocks = _chunks(tiles, all_blocks, channels * taps * item * blocks.lanes, target, threads)
+    tile_chunks, block_chunks = -(-tiles // chunk_tiles), -(-all_blocks // chunk_blocks)
+    axes: list[int] = []
+    for axis in range(problem.ndim):
+        axes += [sizes.in_size[axis], phases.in_step[axis], int(x_strides[axis + 1])]
+        axes += [out_strides[axis + 1] * phases.out_step[axis] * item]
+    arguments = words(
+        table, channels, channels * taps, all_blocks, tile_chunks * block_chunks, tile_chunks, chunk_tiles,
+        chunk_blocks, int(x_strides[0]), out_strides[0] * item, *axes,
+    )  # fmt: skip
+    most_taps = int(np.diff(phases.starts).max())
+    scratch = GROUP * 8 * (2 + problem.ndim + most_taps + 1)
+    reason = f"{len(grids)} phase(s), {tiles} tiles x {all_blocks} blocks, {chunk_tiles} x {chunk_blocks} an item"
+    steps = (Phase("run0", len(grids) * tile_chunks * block_chunks),)
+    return Schedule(arguments, steps, scratch, tables=(table,), reason=reason)
+
+
+def _channels_last_strides(size: tuple[int, ...], channels: int) -> list[int]:
+    """Strides (in elements) of batch and spatial axes of a contiguous array."""
+    strides = [channels]
+    for length in reversed(size):
+        strides.insert(0, strides[0] * length)
+    return strides
+
+
+def _table(
+    problem: Problem, tile: Tile, sizes: Sizes, phases: OutputPhases, grids: Array, x_strides: Array, out_strides: Array
+) -> tuple[Array, int]:
+    """Phase records, then taps, then tiles, in one array of words; and the most tiles that any phase has."""
+    count, ndim = grids.shape
+    records = np.zeros((count, len(PHASE_NAMES) + ndim), np.int64)
+    taps = np.empty((len(phases.numbers), 2 + ndim), np.int64)
+    taps[:, 0] = phases.numbers
+    taps[:, 1] = phases.shifts @ x_strides[1:]
+    taps[:, 2:] = phases.shifts
+    taps_at = records.size
+    records[:, 0] = taps_at + phases.starts[:-1] * (2 + ndim)
+    records[:, 1] = np.diff(phases.starts)
+    spans, rows = _spans(tile, sizes.batch, grids)
+    pieces, at = [], taps_at + taps.size
+    for length in np.unique(spans):
+        runs = split_evenly(int(length), -(-int(length) // tile.positions)) if length else [(0, 0)]
+        entries = np.array(runs, np.int64)
+        mine = spans == length
+        records[mine, 2], records[mine, 3], records[mine, 4] = at, len(runs), length
+        records[mine, 5] = rows[mine] * (len(runs) if length else 0)
+        pieces.append((entries[:, 0] << 8) + entries[:, 1])
+        at += len(runs)
+    records[:, 6] = phases.first @ out_strides
+    records[:, len(PHASE_NAMES) :] = grids
+    return np.concatenate([records.ravel(), taps.ravel(), *pieces]), max(1, int(records[:, 5].max(initial=0)))
+
+
+FLAT = 2048  # positions up to which a whole batch is one span
+
+
+def _spans(tile: Tile, batch: int, grids: Array) -> tuple[Array, Array]:
+    """Length and number of the runs of positions that are cut into tiles: rows, or everything where that is little."""
+    everything = batch * grids.prod(axis=1)
+    rows = batch * grids[:, :-1].prod(axis=1)
+    flat = (everything <= FLAT) | (grids[:, -1] < tile.positions // 2) & (everything < 1 << 20)
+    return np.where(flat, everything, grids[:, -1]), np.where(flat, 1, rows)
+
+
+def _chunks(tiles: int, blocks: int, weight_bytes: int, target: Target, threads: int) -> tuple[int, int]:
+    """Tiles and blocks of one item: all blocks while their weights stay in half the L2, else as many as do."""
+    chunk_blocks = min(blocks, max(1, blocks * (target.l2_bytes // 2) // max(weight_bytes, 1)))
+    block_chunks = -(-blocks // chunk_blocks)
+    wanted = max(1, 8 * threads // block_chunks) if threads > 1 else 1
+    return -(-tiles // min(tiles, wanted)), chunk_blocks
+
+
+def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
+    """Seconds: multiply-adds at the machine's rate, rounded up to whole vectors and tiles."""
+    blocks = blocks_of(problem, tile, target)
+    taps = int(np.prod(problem.kernel_size)) / (
+        float(np.prod(problem.stride)) if problem.op == "conv_transpose" else 1.0
+    )
+    steps = sizes.positions * taps * (problem.in_channels // problem.groups) * blocks.vectors * problem.groups
+    return steps / 3.5e9 / threads
+
+
+DENSE = Algorithm("dense", fits, variants, emit, pack, schedule, cost)

@@ -1,0 +1,105 @@
+"""What an algorithm is: one record that says what it fits, writes its code, packs its weights and lays out its work.
+
+To write one (see ``dense.py`` for an example):
+
+1. ``fits`` says in one sentence why a problem is not for it, or None.
+2. ``variants`` lists the tiles it can be emitted with, best guess first (any frozen, hashable value of its own).
+3. ``emit`` writes one module of IR with `polyconv.run.cpu.emit`. It may depend on the problem, the tile and the
+   target, *never* on batch, spatial sizes or padding. The less it depends on, the more layers share the object code.
+   Each phase is one function ``void NAME(ptr args, i64 first, i64 last, ptr scratch)`` over independent items.
+4. ``pack`` lays out weight and bias once, in a 64-byte aligned array; the kernel may read all of it and nothing beyond.
+5. ``schedule`` turns run-time sizes into the words of ``args`` and the phases to run. It is called once a shape and
+   must stay well under 0.4 ms: NumPy over tables, no Python loop over pixels.
+6. ``cost`` is a model in seconds, to choose between algorithms and tiles; its terms can be read in the code.
+
+The first four words of ``args`` are always x, packed weights, out and workspace (pointers, filled in at each call by
+the engine); what follows is the algorithm's own: integers, and pointers to tables kept alive in ``Schedule.tables``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from polyconv.run.cpu.target import Target
+from polyconv.run.problem import Array, Pads, Problem
+
+ALIGNMENT = 64
+FIXED_WORDS = ("x: ptr", "packed: ptr", "out: ptr", "workspace: ptr")
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """The run-time facts of one call. Strides are of the input, in elements, in the order of the problem's layout."""
+
+    batch: int
+    in_size: tuple[int, ...]
+    padding: Pads
+    out_size: tuple[int, ...]
+    x_strides: tuple[int, ...]
+
+    @property
+    def positions(self) -> int:
+        """Output positions over the whole batch."""
+        return self.batch * int(np.prod(self.out_size, dtype=object))
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One function to run over ``items`` independent items; a barrier stands between phases."""
+
+    symbol: str
+    items: int
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How one shape is run: the words of ``args``, the phases, and the memory they need.
+
+    ``scratch_bytes`` is per thread, ``workspace_bytes`` per call, both 64-byte aligned and not cleared. ``tables``
+    are arrays that the words point into. ``reason`` goes into ``explain()``.
+    """
+
+    words: Array
+    phases: tuple[Phase, ...]
+    scratch_bytes: int
+    workspace_bytes: int = 0
+    tables: tuple[Array, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """One way to compute a problem; see the module's text for what each part does."""
+
+    name: str
+    fits: Callable[[Problem, Target], str | None]
+    variants: Callable[[Problem, Target], Sequence[Hashable]]
+    emit: Callable[[Problem, Any, Target], str]
+    pack: Callable[[Problem, Any, Target, Array | None, Array | None], Array]
+    schedule: Callable[[Problem, Any, Target, Sizes, int], Schedule]
+    cost: Callable[[Problem, Any, Target, Sizes, int], float]
+
+
+def aligned(shape: tuple[int, ...] | int, dtype: Any) -> Array:
+    """An uninitialised array that starts on a cache line."""
+    dtype = np.dtype(dtype)
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    raw = np.empty(size + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size].view(dtype).reshape(shape)
+
+
+def words(*values: int | Array) -> Array:
+    """The argument words: the four fixed pointers (zero until the call), then these; an array gives its address."""
+    numbers = [value.ctypes.data if isinstance(value, np.ndarray) else value for value in values]
+    return np.array([0] * len(FIXED_WORDS) + numbers, np.int64)
+
+
+def split_evenly(total: int, parts: int) -> list[tuple[int, int]]:
+    """``parts`` runs of nearly equal length that cover ``range(total)``, as (start, length)."""
+    edges = [total * part // parts for part in range(parts + 1)]
+    return [(low, high - low) for low, high in zip(edges, edges[1:], strict=False)]
