@@ -4,7 +4,7 @@ An algorithm says *what* is computed, in which loops; this file says how that is
 ``void NAME(ptr args, i64 first, i64 last, ptr scratch)`` that handles the work items first .. last - 1. Everything in
 it is a `Value` (an SSA name with its IR type) made by a `Kernel`:
 
-    k = Kernel("run0", target, "float32")                              # vectors of target.lanes("float32") lanes, say 16
+    k = Kernel("run0", target, "float32")                              # vectors of 16 lanes, where the target has them
     x, w, out, n = k.words("x: ptr", "w: ptr", "out: ptr", "n")        # the 64-bit words of args, in order
     with k.loop(k.first, k.last) as row:                               # for row in range(first, last)
         total = k.var(k.zero())                                        # a variable: carried through loops as a phi
@@ -339,7 +339,7 @@ class Kernel:
         align: int | None = None,
         other: Value | None = None,
     ) -> Value:
-        """A vector from memory; only ``count`` lanes, or those of ``mask``, are read, the rest are zero (or ``other``)."""
+        """A vector from memory; only ``count`` lanes or those of ``mask`` are read, the rest are ``other`` (zero)."""
         scalar = type_ or self.scalar
         lanes = lanes or self.lanes
         vector = vector_of(scalar, lanes)
@@ -570,4 +570,6 @@ def join(kernels: Sequence[Kernel]) -> str:
     constants = [line for k in kernels for line in k.globals]
     metadata = ["!0 = !{}", "!1 = !{i32 1}"]
     metadata += ['!2 = !{!"branch_weights", i32 1000, i32 1}', '!3 = !{!"branch_weights", i32 1, i32 1000}']
-    return "\n\n".join(["\n".join(constants), *(k.text() for k in kernels), "\n".join(declarations), "\n".join(metadata)])
+    return "\n\n".join(
+        ["\n".join(constants), *(k.text() for k in kernels), "\n".join(declarations), "\n".join(metadata)]
+    )

@@ -1,0 +1,6 @@
+"""The algorithms, one file each: what is computed, in which loops. ``record.py`` says how to add one."""
+
+from polyconv.run.cpu.algorithms.dense import DENSE
+from polyconv.run.cpu.algorithms.record import Algorithm
+
+ALGORITHMS: tuple[Algorithm, ...] = (DENSE,)

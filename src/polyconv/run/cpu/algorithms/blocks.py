@@ -18,7 +18,7 @@ from polyconv.run.problem import Array, Problem
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """How one group's output channels are cut: ``full`` blocks of ``main`` lanes each, then one of ``tail`` (or none)."""
+    """How one group's output channels are cut: ``full`` blocks of ``main`` vectors, then one of ``tail`` (or none)."""
 
     channels: int
     main: tuple[int, ...]
@@ -48,7 +48,7 @@ class Blocks:
 
 
 def cut(channels: int, vectors: int, lanes: int, narrowest: int) -> Blocks:
-    """Cut ``channels`` into blocks of ``vectors`` vectors of ``lanes``; a last vector has at least ``narrowest`` lanes."""
+    """Cut ``channels`` into blocks of ``vectors`` vectors of ``lanes``; the last has at least ``narrowest`` lanes."""
     main = (lanes,) * vectors
     full, rest = divmod(channels, lanes * vectors)
     tail = [lanes] * (rest // lanes)

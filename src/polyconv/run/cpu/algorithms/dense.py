@@ -4,7 +4,8 @@ A tile is up to P output positions times a block of V vectors of output channels
 kernel first writes, for each tap, the P addresses of the input pixels it reads; a position whose tap falls on padding
 gets the address of a row of zeros, and a tap that falls on padding for the whole tile is left out. Then
 
-    for tap: for input channel: for position: accumulator[position, vector] += pixel[channel] * weight[tap, channel, vector]
+    for tap: for input channel: for position: for vector:
+        sum[position, vector] += pixel[tap, position, channel] * weight[tap, channel, vector]
 
 runs at one multiply-add an instruction whatever the stride, dilation, border or picture size: positions of a tile may
 lie in different rows or pictures. The taps are a run-time table, so one kernel serves every kernel size, stride and
@@ -24,7 +25,16 @@ import numpy as np
 from polyconv.run.cpu.activations import activate
 from polyconv.run.cpu.algorithms.blocks import Blocks, cut, pack_blocks
 from polyconv.run.cpu.algorithms.phases import OutputPhases, phases_of
-from polyconv.run.cpu.algorithms.record import FIXED_WORDS, Algorithm, Phase, Schedule, Sizes, split_evenly, words
+from polyconv.run.cpu.algorithms.record import (
+    FIXED_WORDS,
+    Algorithm,
+    Phase,
+    Schedule,
+    Sizes,
+    pixels_contiguous,
+    split_evenly,
+    words,
+)
 from polyconv.run.cpu.emit import Kernel, Value, Var
 from polyconv.run.cpu.target import Target
 from polyconv.run.problem import Array, Problem
@@ -341,4 +351,4 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     return steps / 3.5e9 / threads
 
 
-DENSE = Algorithm("dense", fits, variants, emit, pack, schedule, cost)
+DENSE = Algorithm("dense", fits, variants, emit, pack, schedule, cost, reads=pixels_contiguous)

@@ -34,7 +34,8 @@ class OutputPhases:
 
     def grids(self, out_size: tuple[int, ...]) -> Array:
         """Number of output positions of each phase along each axis: (phases, ndim)."""
-        return np.maximum(-((self.first - np.array(out_size)) // np.array(self.out_step)), 0)
+        grids: Array = np.maximum(-((self.first - np.array(out_size)) // np.array(self.out_step)), 0)
+        return grids
 
 
 def phases_of(problem: Problem, padding: Pads) -> OutputPhases:
@@ -56,10 +57,8 @@ def _phases(
     grid = np.indices(kernel).reshape(ndim, -1).T  # (taps, ndim), row-major
     reach = grid * np.array(dilation)
     if not transposed:
-        starts = np.array([0, len(grid)])
-        return OutputPhases(
-            np.zeros((1, ndim), np.int64), starts, np.arange(len(grid)), reach - before, stride, (1,) * ndim
-        )
+        first, whole = np.zeros((1, ndim), np.int64), np.array([0, len(grid)])
+        return OutputPhases(first, whole, np.arange(len(grid)), reach - before, stride, (1,) * ndim)
     first = np.indices(stride).reshape(ndim, -1).T
     numbers, shifts, starts = [], [], [0]
     for phase in first:

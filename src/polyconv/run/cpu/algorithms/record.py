@@ -10,7 +10,10 @@ To write one (see ``dense.py`` for an example):
 4. ``pack`` lays out weight and bias once, in a 64-byte aligned array; the kernel may read all of it and nothing beyond.
 5. ``schedule`` turns run-time sizes into the words of ``args`` and the phases to run. It is called once a shape and
    must stay well under 0.4 ms: NumPy over tables, no Python loop over pixels.
-6. ``cost`` is a model in seconds, to choose between algorithms and tiles; its terms can be read in the code.
+6. ``cost`` is a model in seconds, to choose between algorithms and tiles; its terms can be read in the code. It is
+   called for every algorithm and tile at a new shape: plain arithmetic, no arrays.
+7. ``reads`` says whether the kernel reads an input of these strides; where it does not the engine hands it a
+   contiguous copy. The default takes contiguous inputs only.
 
 The first four words of ``args`` are always x, packed weights, out and workspace (pointers, filled in at each call by
 the engine); what follows is the algorithm's own: integers, and pointers to tables kept alive in ``Schedule.tables``.
@@ -20,6 +23,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -44,7 +49,7 @@ class Sizes:
     @property
     def positions(self) -> int:
         """Output positions over the whole batch."""
-        return self.batch * int(np.prod(self.out_size, dtype=object))
+        return self.batch * prod(self.out_size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,29 @@ class Schedule:
     reason: str = ""
 
 
+def contiguous(problem: Problem, sizes: Sizes) -> bool:
+    """Is the input contiguous in the problem's layout (axes of length 1 do not count)."""
+    shape = shape_of(problem, sizes)
+    expected = 1
+    for length, stride in zip(reversed(shape), reversed(sizes.x_strides), strict=True):
+        if length > 1 and stride != expected:
+            return False
+        expected *= length
+    return True
+
+
+def pixels_contiguous(problem: Problem, sizes: Sizes) -> bool:
+    """Do the channels of a pixel lie next to each other, whatever the other strides (channels_last)."""
+    return problem.in_channels == 1 or sizes.x_strides[-1] == 1
+
+
+def shape_of(problem: Problem, sizes: Sizes) -> tuple[int, ...]:
+    """The input's shape in the problem's layout."""
+    if problem.layout == "channels_first":
+        return (sizes.batch, problem.in_channels, *sizes.in_size)
+    return (sizes.batch, *sizes.in_size, problem.in_channels)
+
+
 @dataclass(frozen=True, slots=True)
 class Algorithm:
     """One way to compute a problem; see the module's text for what each part does."""
@@ -82,6 +110,7 @@ class Algorithm:
     pack: Callable[[Problem, Any, Target, Array | None, Array | None], Array]
     schedule: Callable[[Problem, Any, Target, Sizes, int], Schedule]
     cost: Callable[[Problem, Any, Target, Sizes, int], float]
+    reads: Callable[[Problem, Sizes], bool] = contiguous
 
 
 def aligned(shape: tuple[int, ...] | int, dtype: Any) -> Array:
@@ -90,7 +119,8 @@ def aligned(shape: tuple[int, ...] | int, dtype: Any) -> Array:
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     raw = np.empty(size + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + size].view(dtype).reshape(shape)
+    array: Array = raw[start : start + size].view(dtype).reshape(shape)
+    return array
 
 
 def words(*values: int | Array) -> Array:
@@ -102,4 +132,4 @@ def words(*values: int | Array) -> Array:
 def split_evenly(total: int, parts: int) -> list[tuple[int, int]]:
     """``parts`` runs of nearly equal length that cover ``range(total)``, as (start, length)."""
     edges = [total * part // parts for part in range(parts + 1)]
-    return [(low, high - low) for low, high in zip(edges, edges[1:], strict=False)]
+    return [(low, high - low) for low, high in pairwise(edges)]

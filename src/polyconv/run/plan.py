@@ -1,0 +1,220 @@
+"""The compiled engine: which algorithm and tile run a problem at these sizes, on how many threads, and why.
+
+Algorithms are compared by their own models of time (`Algorithm.cost`). What depends on the problem alone (machine
+code, packed weights) is kept for good; what depends on the sizes (argument words, tables) is kept for the most recent
+shapes, so that a repeated call is one dictionary look-up, a new array and one foreign call.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from polyconv.run.cpu import machine, pool
+from polyconv.run.cpu.algorithms import ALGORITHMS
+from polyconv.run.cpu.algorithms.record import Algorithm, Schedule, Sizes
+from polyconv.run.cpu.target import Target, host
+from polyconv.run.problem import Array, Pads, Problem
+
+MAX_SHAPES = 256  # shapes a layer remembers; the oldest are forgotten
+ONE_THREAD_SECONDS = 8e-6  # work below this is faster on the calling thread alone
+HOLD_GIL_SECONDS = 4e-6  # work below this keeps the interpreter lock: handing it over costs more
+GRABS = 4  # each thread takes its share of a phase in about this many pieces
+
+
+class CompiledEngine:
+    """Runs problems with machine code made for them.
+
+    Args:
+        algorithm: the name of the algorithm to use, instead of the fastest by the models.
+        tile: one of that algorithm's variants, instead of the fastest.
+        target: the machine to make code for; the host if not given.
+        threads: how many threads a call may use; by default what the process may use.
+
+    Raises:
+        ValueError: no algorithm has that name.
+    """
+
+    name = "compiled"
+
+    def __init__(
+        self,
+        *,
+        algorithm: str | None = None,
+        tile: Hashable = None,
+        target: Target | None = None,
+        threads: int | None = None,
+    ) -> None:
+        names = [known.name for known in ALGORITHMS]
+        if algorithm is not None and algorithm not in names:
+            raise ValueError(f"algorithm {algorithm!r} is not known; choose one of {', '.join(names)}, or none.")
+        self.algorithms = [known for known in ALGORITHMS if algorithm in (None, known.name)]
+        self.tile, self.target, self.threads = tile, target, threads
+
+    def why_not(self, problem: Problem) -> str | None:
+        """Why no algorithm computes this problem, or None if one does."""
+        reasons = []
+        for algorithm in self.algorithms:
+            reason = algorithm.fits(problem, self._target())
+            if reason is None:
+                return None
+            reasons.append(f"{algorithm.name}: {reason}")
+        return "; ".join(reasons)
+
+    def prepare(self, problem: Problem, weight: Array | None, bias: Array | None) -> CompiledLayer:
+        """A layer ready to run; its weights are copied, and packed when the first call has chosen an algorithm.
+
+        Raises:
+            ValueError: no algorithm computes this problem.
+        """
+        target = self._target()
+        choices = [
+            (algorithm, tile)
+            for algorithm in self.algorithms
+            if algorithm.fits(problem, target) is None
+            for tile in (algorithm.variants(problem, target) if self.tile is None else [self.tile])
+        ]
+        if not choices:
+            raise ValueError(f"no algorithm computes {problem}: {self.why_not(problem)}.")
+        threads = self.threads or pool.threads()
+        return CompiledLayer(problem, choices, target, threads, weight, bias)
+
+    def _target(self) -> Target:
+        return self.target or host()
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How one shape is run."""
+
+    algorithm: Algorithm
+    tile: Hashable
+    sizes: Sizes
+    schedule: Schedule | None  # None where the output is empty
+    call: pool.Call | None
+    out_shape: tuple[int, ...]
+    copies: bool  # the input is copied first, for its strides
+    threads: int
+    seconds: float
+
+
+class CompiledLayer:
+    """A problem with its weights; see `polyconv.run.problem.Prepared`."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        choices: Sequence[tuple[Algorithm, Hashable]],
+        target: Target,
+        threads: int,
+        weight: Array | None,
+        bias: Array | None,
+    ) -> None:
+        self.problem, self.choices, self.target, self.threads = problem, choices, target, threads
+        self._weight = None if weight is None else np.array(weight, order="C")
+        self._bias = None if bias is None else np.array(bias, order="C")
+        self._packed: dict[tuple[str, Hashable], Array] = {}
+        self._plans: dict[tuple[object, ...], _Plan] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, x: Array, padding: Pads, out_size: tuple[int, ...]) -> Array:
+        """Run the layer."""
+        plan = self._plan(x.shape, x.strides, x.flags.aligned, padding, out_size)
+        out = np.empty(plan.out_shape, x.dtype)
+        if plan.call is not None:
+            plan.call(np.array(x, order="C", subok=False) if plan.copies else x, out)
+        return out
+
+    def explain(self, in_shape: tuple[int, ...], padding: Pads, out_size: tuple[int, ...]) -> str:
+        """Algorithm, tile, threads, memory, expected time and the reason."""
+        item = self.problem.numpy_dtype().itemsize
+        strides = tuple(int(np.prod(in_shape[axis + 1 :], dtype=np.int64)) * item for axis in range(len(in_shape)))
+        plan = self._plan(in_shape, strides, True, padding, out_size)
+        if plan.schedule is None:
+            return "nothing to compute: the output is empty"
+        memory = plan.schedule.workspace_bytes + plan.threads * plan.schedule.scratch_bytes
+        return (
+            f"{plan.algorithm.name} {plan.tile}, {plan.threads} thread(s), {memory / 1024:.0f} KiB of workspace, "
+            f"expected {plan.seconds * 1e6:.0f} us: {plan.schedule.reason}"
+        )
+
+    def _plan(
+        self,
+        shape: tuple[int, ...],
+        strides: tuple[int, ...],
+        is_aligned: bool,
+        padding: Pads,
+        out_size: tuple[int, ...],
+    ) -> _Plan:
+        key = (shape, strides, is_aligned, padding, out_size)
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._make_plan(shape, strides, is_aligned, padding, out_size)
+            with self._lock:
+                while len(self._plans) >= MAX_SHAPES:
+                    self._plans.pop(next(iter(self._plans)))
+                self._plans[key] = plan
+        return plan
+
+    def _make_plan(
+        self,
+        shape: tuple[int, ...],
+        strides: tuple[int, ...],
+        is_aligned: bool,
+        padding: Pads,
+        out_size: tuple[int, ...],
+    ) -> _Plan:
+        problem, item = self.problem, self.problem.numpy_dtype().itemsize
+        in_size = shape[1:-1] if problem.layout == "channels_last" else shape[2:]
+        given = Sizes(shape[0], in_size, padding, out_size, tuple(stride // item for stride in strides))
+        seconds, place = min(
+            (algorithm.cost(problem, tile, self.target, given, 1), number)
+            for number, (algorithm, tile) in enumerate(self.choices)
+        )
+        algorithm, tile = self.choices[place]
+        threads = 1 if seconds < ONE_THREAD_SECONDS else self.threads
+        fits = is_aligned and not any(stride % item for stride in strides) and algorithm.reads(problem, given)
+        sizes = given if fits else _contiguous(given, shape)
+        out_shape = problem.out_shape(shape[0], out_size)
+        if 0 in out_shape:
+            return _Plan(algorithm, tile, sizes, None, None, out_shape, False, 1, 0.0)
+        schedule = algorithm.schedule(problem, tile, self.target, sizes, threads)
+        call = self._call(algorithm, tile, schedule, threads, seconds)
+        return _Plan(algorithm, tile, sizes, schedule, call, out_shape, not fits, threads, seconds / threads)
+
+    def _call(
+        self, algorithm: Algorithm, tile: Hashable, schedule: Schedule, threads: int, seconds: float
+    ) -> pool.Call:
+        text = algorithm.emit(self.problem, tile, self.target)
+        phases = []
+        for phase in schedule.phases:
+            function = machine.load(text, phase.symbol, self.target, str(self.problem))
+            share = max(1, phase.items // (threads * GRABS))
+            phases.append(pool.Phase(function.address, phase.items, share, threads))
+        packed = self._pack(algorithm, tile)
+        arguments: list[int | Array] = [0, packed, 0, 0, *(int(word) for word in schedule.words[4:])]
+        return pool.Call(
+            phases,
+            [*arguments, *schedule.tables],  # the tables only to keep them alive
+            arrays=(0, 2),
+            scratch_bytes=schedule.scratch_bytes,
+            workspace_bytes=schedule.workspace_bytes,
+            workspace_word=3,
+            hold_gil=seconds < HOLD_GIL_SECONDS,
+        )
+
+    def _pack(self, algorithm: Algorithm, tile: Hashable) -> Array:
+        with self._lock:
+            key = (algorithm.name, tile)
+            if key not in self._packed:
+                self._packed[key] = algorithm.pack(self.problem, tile, self.target, self._weight, self._bias)
+            return self._packed[key]
+
+
+def _contiguous(sizes: Sizes, shape: tuple[int, ...]) -> Sizes:
+    """The same sizes for a contiguous copy of the input."""
+    strides = tuple(int(np.prod(shape[axis + 1 :], dtype=np.int64)) for axis in range(len(shape)))
+    return Sizes(sizes.batch, sizes.in_size, sizes.padding, sizes.out_size, strides)
