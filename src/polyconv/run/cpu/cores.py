@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from pathlib import Path
 
 MAX_THREADS = 256
 
@@ -27,48 +26,52 @@ def threads_allowed() -> int:
     return max(1, min(affinity, MAX_THREADS, affinity if quota is None else quota))
 
 
-def cgroup_processors(membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> int | None:
+def cgroup_processors(membership: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") -> int | None:
     """Processors that the control groups (version 1 or 2) of this process allow, rounded up; None without a limit.
 
     A group is bound by every group above it, and inside a container the path may not be visible: all of the path's
     prefixes that exist are asked.
     """
     try:
-        lines = membership.read_text().splitlines()
+        with open(membership, encoding="utf-8", errors="replace") as file:
+            lines = file.read().splitlines()
     except OSError:
         return None
     limits = []
     for line in lines:
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if not controllers:
-            limits += [_quota_v2(top / at) for top in (root, root / "unified") for at in _prefixes(path)]
+            limits += [_quota_v2(f"{top}/{at}") for top in (root, f"{root}/unified") for at in _prefixes(path)]
         elif "cpu" in controllers.split(","):
-            tops = {root / controllers, root / "cpu", root / "cpu,cpuacct"}
-            limits += [_quota_v1(top / at) for top in tops for at in _prefixes(path)]
+            tops = {f"{root}/{name}" for name in (controllers, "cpu", "cpu,cpuacct")}
+            limits += [_quota_v1(f"{top}/{at}") for top in tops for at in _prefixes(path)]
     found = [limit for limit in limits if limit is not None]
     return max(1, math.ceil(min(found))) if found else None
 
 
 def _prefixes(path: str) -> list[str]:
-    """``/a/b`` gives ``""``, ``a`` and ``a/b``."""
+    """``/a/b`` gives the empty path, ``a`` and ``a/b``."""
     parts = [part for part in path.split("/") if part and part != ".."]
     return ["/".join(parts[:count]) for count in range(len(parts) + 1)]
 
 
-def _quota_v2(group: Path) -> float | None:
+def _quota_v2(group: str) -> float | None:
     """``cpu.max`` holds "quota period" in microseconds, or "max period"."""
     try:
-        quota, period = (group / "cpu.max").read_text().split()[:2]
+        with open(f"{group}/cpu.max", encoding="ascii") as file:
+            quota, period = file.read().split()[:2]
         return int(quota) / int(period) if quota != "max" and int(period) > 0 else None
     except (OSError, ValueError):
         return None
 
 
-def _quota_v1(group: Path) -> float | None:
+def _quota_v1(group: str) -> float | None:
     """``cpu.cfs_quota_us`` is -1 without a limit."""
     try:
-        quota = int((group / "cpu.cfs_quota_us").read_text())
-        period = int((group / "cpu.cfs_period_us").read_text())
+        with open(f"{group}/cpu.cfs_quota_us", encoding="ascii") as file:
+            quota = int(file.read())
+        with open(f"{group}/cpu.cfs_period_us", encoding="ascii") as file:
+            period = int(file.read())
         return quota / period if quota > 0 and period > 0 else None
     except (OSError, ValueError):
         return None

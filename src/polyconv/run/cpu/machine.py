@@ -11,19 +11,19 @@ import itertools
 import os
 import re
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from polyconv.run.cpu import cache
+from polyconv.run.cpu import cache, linker
 from polyconv.run.cpu.target import Target
 
 FORMAT = 1  # part of every key: raise it when objects made by an older polyconv must not be used
 
 LOCK = threading.RLock()
 
-_functions: dict[str, Function] = {}
+_loaded: dict[tuple[str, tuple[str, ...]], dict[str, Function]] = {}
 _numbers = itertools.count()
 _state: dict[str, Any] = {}
 _TARGET_INTRINSIC = re.compile(r"@llvm\.(x86\.(?:avx512|avx2?|fma|sse\w*)|aarch64)")
@@ -88,34 +88,57 @@ def load(ir: str, symbol: str, target: Target, what: str = "a kernel") -> Functi
     Raises:
         RuntimeError: the code could not be made or linked.
     """
-    key = key_of(ir, target)
-    name = f"{key}:{symbol}"
-    known = _functions.get(name)
+    return _load(key_of(ir, target), lambda: ir, (symbol,), target, what)[symbol]
+
+
+def load_recipe(recipe: str, emit: Callable[[], str], symbol: str, target: Target, what: str = "a kernel") -> Function:
+    """As ``load``, without writing the IR when its object is at hand.
+
+    Args:
+        recipe: everything that ``emit`` depends on besides the target and polyconv's own source (which are added).
+        emit: writes the IR.
+        symbol: the function's name in it.
+        target: the machine it is for.
+        what: named in the message when something fails: the layer this code is for.
+
+    Raises:
+        RuntimeError: the code could not be made or linked.
+    """
+    return _load(key_of(f"{cache.source_digest()}\0{recipe}", target), emit, (symbol,), target, what)[symbol]
+
+
+def load_all(ir: str, symbols: tuple[str, ...], target: Target, what: str) -> dict[str, Function]:
+    """Several symbols of one module."""
+    return _load(key_of(ir, target), lambda: ir, symbols, target, what)
+
+
+def _load(
+    key: str, emit: Callable[[], str], symbols: tuple[str, ...], target: Target, what: str
+) -> dict[str, Function]:
+    known = _loaded.get((key, symbols))
     if known is not None:
         return known
     with LOCK:
-        if name not in _functions:
-            code = cache.read(key)
+        if (key, symbols) not in _loaded:
+            code = None if os.environ.get("POLYCONV_DUMP") else cache.read(key)
             if code is None:
-                code = compile(ir, target, what)
+                code = compile(emit(), target, what)
                 cache.write(key, code)
-            _functions[name] = Function(symbol, _link(code, (symbol,), target, what)[symbol])
-        return _functions[name]
-
-
-def load_all(ir: str, symbols: tuple[str, ...], target: Target, what: str) -> dict[str, int]:
-    """Addresses of several symbols of one module, linked once."""
-    key = key_of(ir, target)
-    with LOCK:
-        code = cache.read(key)
-        if code is None:
-            code = compile(ir, target, what)
-            cache.write(key, code)
-        return _link(code, symbols, target, what)
+            addresses = _link(code, symbols, target, what)
+            _loaded[key, symbols] = {symbol: Function(symbol, address) for symbol, address in addresses.items()}
+        return _loaded[key, symbols]
 
 
 def _link(code: bytes, symbols: tuple[str, ...], target: Target, what: str) -> dict[str, int]:
-    """Place an object in executable memory; it stays there for good."""
+    """Place an object in executable memory, where it stays for good: by ourselves, or else by LLVM's ORC engine."""
+    try:
+        return linker.place(code, symbols)
+    except linker.Unsupported:
+        return link_with_orc(code, symbols, target, what)
+
+
+def link_with_orc(code: bytes, symbols: tuple[str, ...], target: Target, what: str) -> dict[str, int]:
+    """Place an object in executable memory by LLVM. Call with ``LOCK`` held."""
     llvm = binding()
     if "jit" not in _state:
         _state["jit"] = llvm.create_lljit_compiler(_machine(target))
@@ -204,9 +227,10 @@ def _dump(ir: str, module: Any, machine: Any) -> None:
         return
     names = re.findall(r"define (?!internal)[^@]*@\"?([\w.]+)", ir)
     stem = f"{names[0] if names else 'module'}-{hashlib.sha256(ir.encode()).hexdigest()[:8]}"
-    Path(place).mkdir(parents=True, exist_ok=True)
+    os.makedirs(place, exist_ok=True)
     for suffix, text in ((".ll", ir), (".opt.ll", str(module)), (".s", machine.emit_assembly(module))):
-        (Path(place) / (stem + suffix)).write_text(text)
+        with open(os.path.join(place, stem + suffix), "w", encoding="utf-8") as file:
+            file.write(text)
 
 
 def _before_fork() -> None:

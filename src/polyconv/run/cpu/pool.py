@@ -137,9 +137,12 @@ def run(
     threads: int = 1,
     chunk: int = 1,
     scratch_bytes: int = 0,
-) -> None:
-    """Run one kernel once; for tests and study (``Call`` is the way to run one often)."""
-    Call([Phase(function.address, items, chunk, threads)], words, scratch_bytes=scratch_bytes)()
+) -> list[int]:
+    """Run one kernel once and return its argument words as it left them; for tests and study (see ``Call``)."""
+    call = Call([Phase(function.address, items, chunk, threads)], words, scratch_bytes=scratch_bytes)
+    call()
+    block = call._blocks[-1][0]
+    return list(block[len(block) - len(words) :])
 
 
 def threads() -> int:
@@ -157,7 +160,8 @@ class _Runtime:
 
     def __init__(self) -> None:
         target = native()
-        symbols = machine.load_all(pool_code.pool_ir(target), pool_code.SYMBOLS, target, "the thread pool")
+        code = machine.load_all(pool_code.pool_ir(target), pool_code.SYMBOLS, target, "the thread pool")
+        symbols = {name: function.address for name, function in code.items()}
         self.pool = symbols["polyconv_pool"]
         self.call = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(symbols["polyconv_call"])
         self.call_holding = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(symbols["polyconv_call"])

@@ -155,7 +155,7 @@ define internal void @advise(ptr %p, i64 %size) {
 """
 
 _POOL = string.Template("""
-@polyconv_pool = global [$pool_bytes x i8] zeroinitializer, align 4096
+@polyconv_pool = dso_local global [$pool_bytes x i8] zeroinitializer, align 4096
 declare i32 @posix_memalign(ptr, i64, i64)
 declare void @free(ptr)
 declare i32 @sched_yield()

@@ -13,7 +13,6 @@ import platform
 import re
 import sys
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from polyconv.run.cpu import cache
 
@@ -113,20 +112,23 @@ def neon() -> Target:
     )
 
 
-def cache_sizes(root: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> tuple[int, int, int]:
+def cache_sizes(root: str = "/sys/devices/system/cpu/cpu0/cache") -> tuple[int, int, int]:
     """Bytes of the first core's data caches (L1, L2, L3), with common sizes where the system does not say."""
     found = {1: 32 << 10, 2: 512 << 10, 3: 8 << 20}
     for index in range(8):
-        folder = root / f"index{index}"
         try:
-            if (folder / "type").read_text().strip() == "Instruction":
-                continue
-            level = int((folder / "level").read_text())
-            size = (folder / "size").read_text().strip()
-            found[level] = int(size.rstrip("KMG")) << {"K": 10, "M": 20, "G": 30}.get(size[-1], 0)
+            kind, level, size = (_first_line(f"{root}/index{index}/{name}") for name in ("type", "level", "size"))
+            scale = {"K": 10, "M": 20, "G": 30}.get(size[-1:])
+            if kind != "Instruction":
+                found[int(level)] = int(size) if scale is None else int(size[:-1]) << scale
         except (OSError, ValueError):
             continue
     return found[1], found[2], found[3]
+
+
+def _first_line(path: str) -> str:
+    with open(path, encoding="ascii") as file:
+        return file.readline().strip()
 
 
 def _processor_text() -> str | None:
