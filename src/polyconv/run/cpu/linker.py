@@ -22,6 +22,7 @@ _PROGBITS, _SYMTAB, _RELA, _NOBITS, _UNWIND = 1, 2, 4, 8, 0x70000001
 _UNDEFINED, _ABSOLUTE, _RESERVED = 0, 0xFFF1, 0xFF00
 _ABS64, _PC32, _GOTPCREL, _PLT32, _PC64, _GOTPCRELX, _REX_GOTPCRELX = 1, 2, 9, 4, 24, 41, 42
 _PROT_READ, _PROT_WRITE, _PROT_EXECUTE = 1, 2, 4
+_LARGEST = 1 << 28
 _STUB = 16  # bytes of a jump through an address: ff 25 02 00 00 00, two of padding, then the address
 
 
@@ -29,7 +30,7 @@ class Unsupported(Exception):  # noqa: N818 (a question to ORC, not an error)
     """This object or this system is for ORC to handle."""
 
 
-class Refused(RuntimeError):
+class Refused(RuntimeError):  # noqa: N818 (as above)
     """The system does not let memory be made executable."""
 
 
@@ -47,6 +48,12 @@ class _Symbol(NamedTuple):
     name: str
     section: int
     value: int
+
+
+class _Object(NamedTuple):
+    code: bytes
+    sections: list[_Section]
+    symbols: list[_Symbol]
 
 
 class _Image(NamedTuple):
@@ -75,25 +82,25 @@ def place(code: bytes, wanted: tuple[str, ...]) -> dict[str, int]:
     if sys.platform != "linux" or platform.machine() != "x86_64":
         raise Unsupported("not Linux on x86-64")
     try:
-        sections, symbols = _parse(code)
-        image = _layout(sections, symbols)
+        parsed = _parse(code)
+        image = _layout(parsed)
         base = _reserve(image.size)
-        _fill(code, sections, image, base)
-        addresses = _resolve(symbols, image, base)
-        for section in sections:
+        _fill(parsed, image, base)
+        addresses = _resolve(parsed, image, base)
+        for section in parsed.sections:
             if section.kind == _RELA and section.info in image.places:
-                _relocate(code, section, symbols, addresses, image, base)
+                _relocate(parsed, section, addresses, image, base)
     except (struct.error, IndexError, UnicodeDecodeError, ValueError, OverflowError) as error:
         raise Unsupported(f"not an object as made here: {error}") from error
     _protect(image, base)
-    found = {symbol.name: address for symbol, address in zip(symbols, addresses, strict=True)}
+    found = {symbol.name: address for symbol, address in zip(parsed.symbols, addresses, strict=True)}
     missing = [name for name in wanted if name not in found]
     if missing:
         raise Unsupported(f"no symbol {missing[0]}")
     return {name: found[name] for name in wanted}
 
 
-def _parse(code: bytes) -> tuple[list[_Section], list[_Symbol]]:
+def _parse(code: bytes) -> _Object:
     """Section headers and the symbol table."""
     if code[:6] != b"\x7fELF\x02\x01" or struct.unpack_from("<HH", code, 16) != (1, 62):
         raise Unsupported("not a relocatable ELF object for x86-64")
@@ -116,10 +123,10 @@ def _parse(code: bytes) -> tuple[list[_Section], list[_Symbol]]:
         name, _, _, section, value, _ = struct.unpack_from("<IBBHQQ", code, at)
         start = names + name
         symbols.append(_Symbol(code[start : code.index(b"\0", start)].decode(), section, value))
-    return sections, symbols
+    return _Object(code, sections, symbols)
 
 
-def _layout(sections: list[_Section], symbols: list[_Symbol]) -> _Image:
+def _layout(parsed: _Object) -> _Image:
     """Code, constants and variables, each on pages of their own."""
     places: dict[int, int] = {}
     spans = []
@@ -131,7 +138,7 @@ def _layout(sections: list[_Section], symbols: list[_Symbol]) -> _Image:
         (_WRITE, _PROT_READ | _PROT_WRITE),
     ):
         start = end
-        for index, section in enumerate(sections):
+        for index, section in enumerate(parsed.sections):
             kept = section.flags & _ALLOC and section.kind in (_PROGBITS, _NOBITS) and section.size
             if not kept or section.flags & (_EXECUTE | _WRITE) != flag:
                 if section.flags & _ALLOC and section.kind not in (_PROGBITS, _NOBITS, _UNWIND):
@@ -141,7 +148,7 @@ def _layout(sections: list[_Section], symbols: list[_Symbol]) -> _Image:
             places[index] = end
             end += section.size
         if flag == _EXECUTE:
-            for symbol in symbols:
+            for symbol in parsed.symbols:
                 if symbol.section == _UNDEFINED and symbol.name:
                     end = -(-end // _STUB) * _STUB
                     stubs[symbol.name] = end
@@ -149,25 +156,28 @@ def _layout(sections: list[_Section], symbols: list[_Symbol]) -> _Image:
         if end > start:
             end = -(-end // mmap.PAGESIZE) * mmap.PAGESIZE
             spans.append((start, end - start, protection))
-    if any(section.flags & _WRITE and section.flags & _EXECUTE for section in sections):
+    if any(section.flags & _WRITE and section.flags & _EXECUTE for section in parsed.sections):
         raise Unsupported("a section both written and executed")
+    if end > _LARGEST:
+        raise Unsupported(f"{end} bytes")
     return _Image(places, spans, stubs, end)
 
 
-def _fill(code: bytes, sections: list[_Section], image: _Image, base: int) -> None:
+def _fill(parsed: _Object, image: _Image, base: int) -> None:
     """Copy the sections, and write the stubs that reach functions anywhere in the address space."""
     for index, offset in image.places.items():
-        section = sections[index]
+        section = parsed.sections[index]
         if section.kind == _PROGBITS:
-            ctypes.memmove(base + offset, code[section.offset : section.offset + section.size], section.size)
+            data = parsed.code[section.offset : section.offset + section.size]
+            ctypes.memmove(base + offset, data, section.size)
     for name, offset in image.stubs.items():
         ctypes.memmove(base + offset, b"\xff\x25\x02\0\0\0\xcc\xcc" + struct.pack("<Q", _external(name)), _STUB)
 
 
-def _resolve(symbols: list[_Symbol], image: _Image, base: int) -> list[int]:
+def _resolve(parsed: _Object, image: _Image, base: int) -> list[int]:
     """The address of each symbol; of one outside the object, its stub's."""
     addresses = []
-    for symbol in symbols:
+    for symbol in parsed.symbols:
         if symbol.section == _UNDEFINED:
             addresses.append(base + image.stubs[symbol.name] if symbol.name else 0)
         elif symbol.section == _ABSOLUTE:
@@ -179,15 +189,15 @@ def _resolve(symbols: list[_Symbol], image: _Image, base: int) -> list[int]:
     return addresses
 
 
-def _relocate(
-    code: bytes, table: _Section, symbols: list[_Symbol], addresses: list[int], image: _Image, base: int
-) -> None:
+def _relocate(parsed: _Object, table: _Section, addresses: list[int], image: _Image, base: int) -> None:
     """Apply one section's relocations."""
-    start = base + image.places[table.info]
+    start, size = base + image.places[table.info], parsed.sections[table.info].size
     for at in range(table.offset, table.offset + table.size, 24):
-        offset, info, addend = struct.unpack_from("<QQq", code, at)
+        offset, info, addend = struct.unpack_from("<QQq", parsed.code, at)
         number, kind = info >> 32, info & 0xFFFFFFFF
-        symbol, where = symbols[number], start + offset
+        symbol, where = parsed.symbols[number], start + offset
+        if offset + 8 > size and (offset + 4 > size or kind in (_ABS64, _PC64)):
+            raise Unsupported("a relocation outside its section")
         outside = symbol.section == _UNDEFINED
         if not outside and symbol.section != _ABSOLUTE and symbol.section not in image.places:
             raise Unsupported("a reference to a section that is not kept")

@@ -26,7 +26,7 @@ LOCK = threading.RLock()
 _loaded: dict[tuple[str, tuple[str, ...]], dict[str, Function]] = {}
 _numbers = itertools.count()
 _state: dict[str, Any] = {}
-_TARGET_INTRINSIC = re.compile(r"@llvm\.(x86\.(?:avx512|avx2?|fma|sse\w*)|aarch64)")
+_TARGET_INTRINSIC = re.compile(r"@(llvm\.(x86|aarch64)\.(\w+)[\w.]*)")
 _NEEDS = {"avx512": "+avx512f", "avx2": "+avx2", "avx": "+avx", "fma": "+fma"}
 
 
@@ -209,15 +209,11 @@ def _optimise(llvm: ModuleType, machine: Any, module: Any) -> None:
 def _check_features(ir: str, target: Target, what: str) -> None:
     """Refuse what LLVM would end the process over: instructions that the target does not have."""
     have = set(target.features.split(","))
-    for match in set(_TARGET_INTRINSIC.findall(ir)):
-        family, _, group = match.partition(".")
-        right_arch = target.arch == "x86_64" if family == "x86" else target.arch in ("aarch64", "arm64")
-        if not right_arch:
-            raise RuntimeError(f"{what}: the code uses @llvm.{match}, which {target.arch} does not have.")
-        if group in _NEEDS and _NEEDS[group] not in have:
-            raise RuntimeError(
-                f"{what}: the code uses @llvm.{match}, which {target.cpu} has not got ({_NEEDS[group]})."
-            )
+    for name, arch, group in sorted(set(_TARGET_INTRINSIC.findall(ir))):
+        if (arch == "x86") != (target.arch == "x86_64"):
+            raise RuntimeError(f"{what}: the code uses {name}, which {target.arch} does not have.")
+        if _NEEDS.get(group, "+") not in have | {"+"}:
+            raise RuntimeError(f"{what}: the code uses {name}, but this {target.cpu} goes without {_NEEDS[group]}.")
 
 
 def _dump(ir: str, module: Any, machine: Any) -> None:
