@@ -15,7 +15,7 @@ _COMMON = {
     "print_blob": True,
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
 }
-settings.register_profile("suite", max_examples=80, derandomize=True, database=None, **_COMMON)
+settings.register_profile("suite", max_examples=250, derandomize=True, database=None, **_COMMON)
 settings.register_profile("quick", max_examples=15, derandomize=True, database=None, **_COMMON)
 settings.register_profile("explore", max_examples=1500, **_COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import oracle
 from hypothesis import strategies as st
+
+import oracle
 
 EPSILON = 1e-5  # of batchnorm
 

@@ -48,7 +48,7 @@ def _sigmoid(v: float) -> float:
 
 
 ACTIVATIONS: dict[str, Callable[[float], float]] = {
-    "relu": lambda v: v if v > 0 else 0.0,
+    "relu": lambda v: 0.0 if v <= 0 else v,  # a NaN stays
     "relu6": lambda v: min(max(v, 0.0), 6.0),
     "leaky_relu": lambda v: v if v > 0 else 0.01 * v,
     "silu": lambda v: v * _sigmoid(v),
@@ -224,7 +224,7 @@ def transpose_crop(padding: object, reaches: Sequence[int], strides: Sequence[in
         return crops
     if padding == "causal":
         assert ndim == 1
-        return [(0, max(0, reaches[0] - strides[0]))]
+        return [(0, reaches[0] - strides[0])]  # output = input * stride: a short window is extended
     return conv_padding(padding, [0] * ndim, reaches, strides)
 
 
@@ -253,7 +253,8 @@ def conv_transpose(
     crops = transpose_crop(padding, reaches, strides)
     full = [(size - 1) * s + r for size, s, r in zip(sizes, strides, reaches, strict=True)]
     out = [f - before - after + e for f, (before, after), e in zip(full, crops, extra, strict=True)]
-    if any(o < 1 for o in out) and not (padding == "same" and 0 in sizes):
+    out = [o if size else 0 for o, size in zip(out, sizes, strict=True)]  # nothing is stamped nowhere
+    if any(o < 1 and size for o, size in zip(out, sizes, strict=True)):
         raise NoOutputError(f"{sizes} gives {out}")
     out_channels = out_per_group * groups
     act = ACTIVATIONS[activation] if activation else None
@@ -291,6 +292,8 @@ def _pool(
 ) -> Answer:
     """Slide a window; ``combine`` gets its values, None for a padding position inside the padded input."""
     batch, channels, sizes, read = _split(x, layout)
+    if 0 in sizes:
+        raise NoOutputError("a pooling window needs something to pool")
     ndim = len(sizes)
     kernel = per_axis(kernel_size, ndim)
     strides, dilations = per_axis(kernel if stride is None else stride, ndim), per_axis(dilation, ndim)

@@ -241,9 +241,10 @@ def conv_transposes(
     activations: Sequence[str | None] = oracle.EXACT_ACTIVATIONS,
     layouts: Sequence[str] = LAYOUTS,
     words: bool = True,
+    smallest: int = 0,
 ) -> Case:
     """A call of ``conv_transpose``. Some crops leave nothing: then the oracle raises NoOutputError."""
-    window = draw(windows(ndims, smallest=1))
+    window = draw(windows(ndims, smallest=smallest))
     ndim = window.ndim
     padding = draw(paddings(ndim, [r + 1 for r in window.reaches], words_for(ndim) if words else []))
     dilations = oracle.per_axis(window.dilation, ndim)

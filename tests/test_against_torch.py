@@ -27,7 +27,7 @@ TORCH_ACTIVATIONS = {
 
 
 def tensor(a):
-    return None if a is None else torch.tensor(np.ascontiguousarray(a))
+    return None if a is None else torch.tensor(np.array(a, order="C"))
 
 
 def torch_padding(pads):
@@ -65,7 +65,11 @@ def test_conv(meaning, case):
 @pytest.mark.parametrize(
     "meaning", [pc.conv_transpose, lambda *a, **o: oracle.conv_transpose(*a, **o).y], ids=["polyconv", "oracle"]
 )
-@given(case=strategies.conv_transposes(dtypes=["float64"], layouts=["channels_first"], activations=[None], words=False))
+@given(
+    case=strategies.conv_transposes(
+        dtypes=["float64"], layouts=["channels_first"], activations=[None], words=False, smallest=1
+    )
+)
 def test_conv_transpose(meaning, case):
     o = case.options
     pads = resolved(case, case.arrays[1].shape[2:])
@@ -77,6 +81,8 @@ def test_conv_transpose(meaning, case):
             *map(tensor, case.arrays), o["stride"], symmetric, o["output_padding"], o["groups"], o["dilation"]
         ).numpy()
     except RuntimeError:
+        return
+    if 0 in expected.shape[2:]:  # an empty batch is let through where a full one is refused
         return
     assert_equal(meaning(*case.arrays, **options), expected)
 

@@ -109,7 +109,7 @@ def test_other_dtypes_are_refused_with_the_conversion(dtype):
         lambda: pc.avg_pool(x, 2),
         lambda: pc.conv(np.ones((1, 1, 5), "float32"), w.astype(dtype)),
     ):
-        with pytest.raises(TypeError, match=rf"(?s){x.dtype.name if dtype != 'U3' else 'str'}.*float32"):
+        with pytest.raises(TypeError, match=rf"(?s){dtype}.*float32"):
             call()
 
 

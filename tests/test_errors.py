@@ -44,7 +44,7 @@ CHANNELS: list[Row] = [
     ("transposed groups", lambda: pc.conv_transpose(a(1, 5, 8), a(5, 2, 3), groups=2), ["5", "2", "groups"]),
     ("depthwise weight", lambda: pc.depthwise_conv(a(1, 3, 8), a(3, 2, 3)), ["3", "2", "(3, 2, 3)"]),
     ("depthwise multiplier", lambda: pc.depthwise_conv(a(1, 3, 8), a(4, 1, 3)), ["3", "4"]),
-    ("pointwise weight", lambda: pc.pointwise_conv(a(1, 3, 8, 8), a(4, 5)), ["3", "5", "(4, 5)"]),
+    ("pointwise weight", lambda: pc.pointwise_conv(a(1, 3, 8, 8), a(4, 5)), ["3", "5"]),
     ("pointwise kernel", lambda: pc.pointwise_conv(a(1, 3, 8, 8), a(4, 3, 3, 1)), ["(4, 3, 3, 1)"]),
     ("pointwise groups", lambda: pc.pointwise_conv(a(1, 6, 8), a(4, 2), groups=2), ["6", "2", "groups"]),
     ("separable middle", lambda: pc.separable_conv(a(1, 3, 8), a(6, 1, 3), a(4, 5)), ["6", "5"]),
@@ -79,7 +79,6 @@ SHAPES: list[Row] = [
     ("rank of transposed", lambda: pc.conv_transpose(a(1, 3, 8), a(3, 4, 3, 3)), ["(1, 3, 8)", "(3, 4, 3, 3)"]),
     ("no spatial axis", lambda: pc.conv(a(1, 3), a(4, 3)), ["(1, 3)"]),
     ("a number", lambda: pc.conv(np.float32(3), a(4, 3, 3)), ["()"]),
-    ("four axes", lambda: pc.max_pool(a(1, 1, 2, 2, 2, 2), 2), ["(1, 1, 2, 2, 2, 2)"]),
     ("pool without axes", lambda: pc.avg_pool(a(2, 3), 2), ["(2, 3)"]),
     ("empty kernel", lambda: pc.conv(a(1, 3, 8), a(4, 3, 0)), ["(4, 3, 0)"]),
 ]
@@ -90,7 +89,7 @@ SIZES: list[Row] = [
     ("span beyond padded", lambda: pc.conv(a(1, 1, 4), a(1, 1, 7), padding=1), ["7", "6", "4"]),
     ("pool beyond input", lambda: pc.max_pool(a(1, 1, 4), 5), ["5", "4"]),
     ("average beyond input", lambda: pc.avg_pool(a(1, 1, 4, 4), (2, 5)), ["5", "4"]),
-    ("crop leaves nothing", lambda: pc.conv_transpose(a(1, 1, 2), a(1, 1, 3), padding=2), ["2", "3"]),
+    ("crop leaves nothing", lambda: pc.conv_transpose(a(1, 1, 2), a(1, 1, 3), padding=2), ["2", "4"]),
     ("reflect too wide", lambda: pc.conv(a(1, 1, 3), a(1, 1, 7), padding=3, padding_mode="reflect"), ["3", "2"]),
     ("circular too wide", lambda: pc.conv(a(1, 1, 3), a(1, 1, 9), padding=4, padding_mode="circular"), ["4", "3"]),
     (
@@ -155,7 +154,7 @@ OPTIONS: list[Row] = [
 
 NETWORK: list[Row] = [
     ("channels of a stage", lambda: pc.network("conv 3 4 groups 3").out_shape((1, 4, 9)), ["4", "3", "groups"]),
-    ("rank of the input", lambda: pc.network("conv 3x3 4").out_shape((1, 3, 8)), ["(1, 3, 8)", "2"]),
+    ("rank of the input", lambda: pc.network("conv 3x3 4").out_shape((1, 3, 8)), ["(1, 3, 8)", "height"]),
     ("too small", lambda: pc.network("conv 3x3 4 | conv 7x7 4").out_shape((1, 3, 8, 8)), ["7", "6"]),
     ("negative size", lambda: pc.network("conv 3x3 4").out_shape((1, 3, -8, 8)), ["-8"]),
     ("not a shape", lambda: pc.network("conv 3x3 4").out_shape((1, 3, 8.5, 8)), ["8.5"]),

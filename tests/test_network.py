@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import random
 
-import networks
 import numpy as np
-import oracle
 import pytest
-import strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tolerance import assert_close, assert_equal
 
+import networks
+import oracle
 import polyconv as pc
+import strategies
+from tolerance import assert_close
 
 SIZES = {1: [7, 11, 4], 2: [5, 7, 4], 3: [3, 4, 2]}
 CHEAP = {1: 3, 2: 3, 3: 1}

@@ -107,6 +107,22 @@ def test_nan_and_infinity_stay_where_they_are_read():
     assert_equal(pc.conv_transpose(x, w, stride=3), oracle.conv_transpose(x, w, stride=3).y)
 
 
+@pytest.mark.parametrize("activation", list(oracle.ACTIVATIONS))
+def test_nan_comes_through_activations(activation):
+    x = np.array([[[np.nan, 1.0, np.nan]]])
+    y = pc.conv(x, np.ones((1, 1, 1)), activation=activation)
+    assert np.isnan(y).tolist() == [[[True, False, True]]]
+
+
+def test_four_axes():
+    """The rank is a length: nothing stops at three."""
+    x, w = strategies.integers((1, 2, 3, 4, 3, 5), "float64", 1), strategies.integers((3, 2, 2, 1, 3, 2), "float64", 2)
+    options = {"stride": (1, 2, 1, 2), "padding": ((0, 1), (1, 0), 1, 0), "dilation": (1, 1, 1, 2)}
+    check(pc.conv, oracle.conv, Case((x, w, None), options))
+    check(pc.conv_transpose, oracle.conv_transpose, Case((x[:, :, :2, :2], w[:2], None), options))
+    check(pc.max_pool, oracle.max_pool, Case((x,), {"kernel_size": 2, "stride": 1}))
+
+
 def test_max_pool_of_negative_values_is_not_cut_at_zero():
     x = -np.arange(1, 10, dtype="float64").reshape(1, 1, 3, 3)
     assert pc.max_pool(x, 3, stride=1, padding=1).max() == -1

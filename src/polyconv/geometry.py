@@ -50,11 +50,9 @@ class Axis:
     def out_size(self, size: int) -> int:
         """Number of windows over ``size`` inputs (relationship 15 of Dumoulin and Visin); 0 where none fits."""
         room = size + self.before + self.after - self.span
-        if room < 0:
-            return 0
         if not self.ceil:
-            return room // self.stride + 1
-        windows = -(-room // self.stride) + 1
+            return room // self.stride + 1 if room >= 0 else 0
+        windows = max(0, -(-room // self.stride) + 1)  # a window may overhang by less than the stride
         if (windows - 1) * self.stride >= size + self.before:  # the last one would start in the padding after
             windows -= 1
         return windows

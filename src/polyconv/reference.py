@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from polyconv.geometry import Axis
+from polyconv.geometry import Axis, product
 from polyconv.run.problem import Array, Pads
 
 _NUMPY_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
@@ -35,7 +35,7 @@ def conv(
     batch, out = x.shape[0], weight.shape[0]
     by_group = weight.reshape(groups, out // groups, *weight.shape[1:])
     padded = _padded(x, padding, 0)
-    padded = padded.reshape(batch, groups, -1, *padded.shape[2:])
+    padded = padded.reshape(batch, groups, weight.shape[1], *padded.shape[2:])
     y = np.zeros((batch, groups, out // groups, *out_size), x.dtype)
     for tap, view in _taps(weight.shape[2:], stride, dilation, out_size):
         _accumulate(y, by_group[tap], padded[view])
@@ -47,7 +47,7 @@ def _accumulate(y: Array, weight: Array, x: Array) -> None:
     if weight.shape[1:] == (1, 1):
         y += weight.reshape(-1, *(1,) * (y.ndim - 2)) * x
         return
-    columns = x.reshape(*x.shape[:3], -1)
+    columns = x.reshape(*x.shape[:3], product(x.shape[3:]))
     y += np.matmul(weight, columns).reshape(y.shape)
 
 
@@ -66,7 +66,8 @@ def conv_transpose(
     Outputs that fall outside ``out_size`` after the crop are dropped.
     """
     batch, spatial = x.shape[0], x.shape[2:]
-    by_group = weight.reshape(groups, -1, *weight.shape[1:])
+    channels = weight.shape[0] // groups
+    by_group = weight.reshape(groups, channels, *weight.shape[1:])
     out = groups * weight.shape[1]
     grown = tuple(
         max(Axis(k, s, d).transposed_size(size), before + count)
@@ -75,7 +76,7 @@ def conv_transpose(
         )
     )
     y = np.zeros((batch, groups, weight.shape[1], *grown), x.dtype)
-    grouped = x.reshape(batch, groups, -1, *spatial)
+    grouped = x.reshape(batch, groups, channels, *spatial)
     for tap, view in _taps(weight.shape[2:], stride, dilation, spatial):
         _accumulate(y[view], by_group[tap].swapaxes(1, 2), grouped)
     crop: Any = (..., *(slice(before, before + count) for (before, _), count in zip(padding, out_size, strict=True)))
