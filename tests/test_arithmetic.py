@@ -117,9 +117,6 @@ def test_figures(f):
     assert y.shape == (1, 1, o, o)
     assert_equal(y, answer.y)
     assert (answer.multiplications, answer.on_data) == (f["macs"], f["nonzeros"])
-    text = f"conv {k}x{k} 1 stride {f['s']} padding {f['p']} dilation {f['d']} nobias"
-    report = pc.network(text).count((1, 1, i, i))
-    assert (report.macs, report.macs_on_data) == (f["macs"], f["nonzeros"])
     assert [o * o, i * i] == f["matrix"]
     if f["transposed_p"] is None:
         return
@@ -131,29 +128,6 @@ def test_figures(f):
     assert f["transposed_p"] == k - f["p"] - 1
     side = (f["transposed_p"], f["transposed_p"] + f["a"])
     assert_equal(back, pc.conv(stretched, w[..., ::-1, ::-1], padding=(side, side)))
-
-
-@pytest.mark.parametrize("f", FIGURES, ids=[f["name"] for f in FIGURES])
-def test_figures_as_matrices(f):
-    """The non-zeros of C are the multiply-accumulates on data; C' is the transposed convolution."""
-    pytest.importorskip("scipy", reason="SciPy is not installed: the matrix needs it")
-    i, k, o = f["i"], f["k"], f["o"]
-    w = np.arange(1.0, k * k + 1).reshape(1, 1, k, k)
-    text = f"conv {k}x{k} 1 stride {f['s']} padding {f['p']} dilation {f['d']} nobias"
-    matrix = pc.matrix(text, w, input_size=(i, i))
-    assert list(matrix.shape) == f["matrix"]
-    assert matrix.nnz == f["nonzeros"]
-    y = np.arange(1.0, o * o + 1)
-    if f["a"] is not None:
-        back = pc.conv_transpose(y.reshape(1, 1, o, o), w, stride=f["s"], padding=f["p"], output_padding=f["a"])
-        assert_equal(matrix.T @ y, back.ravel())
-
-
-def test_the_first_row_of_the_first_matrix():
-    pytest.importorskip("scipy", reason="SciPy is not installed: the matrix needs it")
-    w = np.arange(1.0, 10).reshape(1, 1, 3, 3)
-    row = pc.matrix("conv 3x3 1 nobias", w, input_size=(4, 4)).toarray()[0]
-    assert row.tolist() == [1, 2, 3, 0, 4, 5, 6, 0, 7, 8, 9, 0, 0, 0, 0, 0]
 
 
 def numbers(name: str) -> np.ndarray:
@@ -197,6 +171,9 @@ def test_lecture_sizes(text, shape, expected):
 
 
 def test_six_weights_for_nine():
-    spatial = pc.network("spatial 3x3 1 nobias").count((1, 1, 5, 5))
-    assert (spatial.params, pc.network("conv 3x3 1 nobias").count((1, 1, 5, 5)).params) == (6, 9)
-    assert pc.network("conv 3x5 7 nobias").count((1, 2, 9, 9)).params == 2 * 7 * 15
+    def weights(text: str, channels: int) -> int:
+        return sum(w.size for w in pc.network(text).weights(in_channels=channels).values())
+
+    assert weights("spatial 3x3 1 nobias", 1) == 6
+    assert weights("conv 3x3 1 nobias", 1) == 9
+    assert weights("conv 3x5 7 nobias", 2) == 2 * 7 * 15

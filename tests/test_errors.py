@@ -192,13 +192,7 @@ NETWORK: list[Row] = [
     ("add channels", lambda: pc.network("add(identity, conv 3 4 same)").out_shape((1, 2, 9)), ["2", "4"]),
 ]
 
-MATRIX: list[Row] = [
-    ("matrix weight", lambda: pc.matrix("conv 3x3 1 nobias", a(1, 1, 3, 5), input_size=(4, 4)), ["(1, 1, 3, 5)"]),
-    ("matrix size", lambda: pc.matrix("conv 3x3 1 nobias", a(1, 1, 3, 3), input_size=(2, 4)), ["3", "2"]),
-    ("matrix rank", lambda: pc.matrix("conv 3x3 1 nobias", a(1, 1, 3, 3), input_size=(4,)), ["(4,)"]),
-]
-
-ROWS = [*CHANNELS, *SHAPES, *SIZES, *GEOMETRY, *PADDING, *OPTIONS, *NETWORK, *MATRIX]
+ROWS = [*CHANNELS, *SHAPES, *SIZES, *GEOMETRY, *PADDING, *OPTIONS, *NETWORK]
 
 
 def missing(message: str, needles: list[str]) -> list[str]:

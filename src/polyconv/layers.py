@@ -26,6 +26,10 @@ class Layer:
     """A step of a network with one input: what every layer answers.
 
     The defaults describe a layer that keeps its input's shape and has no parameters.
+
+    Example:
+        >>> Activation("relu").out_size((5, 7)), Activation("relu").parameters(in_channels=3, ndim=2)
+        ((5, 7), {})
     """
 
     @property
@@ -398,6 +402,10 @@ class GlobalPool(Layer):
 
     Args:
         kind: "avg" or "max".
+
+    Example:
+        >>> GlobalPool().out_size((5, 7))
+        (1, 1)
     """
 
     kind: Literal["max", "avg"] = "avg"
@@ -423,6 +431,10 @@ class Upsample(Layer):
 
     Args:
         scale: one number, or one per axis.
+
+    Example:
+        >>> Upsample((2, 3)).out_size((5, 7))
+        (10, 21)
     """
 
     scale: Sizes | int = 2
@@ -452,7 +464,12 @@ class Upsample(Layer):
 
 @dataclass(frozen=True)
 class BatchNorm(Layer):
-    """Batch normalisation at inference: (x - running_mean) / sqrt(running_var + eps) * weight + bias per channel."""
+    """Batch normalisation at inference: (x - running_mean) / sqrt(running_var + eps) * weight + bias per channel.
+
+    Example:
+        >>> BatchNorm().parameters(in_channels=3, ndim=2)
+        {'weight': (3,), 'bias': (3,), 'running_mean': (3,), 'running_var': (3,)}
+    """
 
     eps: ClassVar[float] = 1e-5
     buffers: ClassVar[tuple[str, ...]] = ("running_mean", "running_var")
@@ -464,7 +481,15 @@ class BatchNorm(Layer):
 
 @dataclass(frozen=True)
 class Activation(Layer):
-    """A pointwise non-linearity, one of ``ACTIVATIONS``."""
+    """A pointwise non-linearity.
+
+    Args:
+        name: one of ``ACTIVATIONS``.
+
+    Example:
+        >>> Activation("gelu")
+        Activation(name='gelu')
+    """
 
     name: str
 
@@ -475,7 +500,12 @@ class Activation(Layer):
 
 @dataclass(frozen=True)
 class Identity(Layer):
-    """Passes its input on: the straight branch of ``add`` and ``concat``."""
+    """Passes its input on: the straight branch of ``add`` and ``concat``.
+
+    Example:
+        >>> Identity().out_size((5, 7))
+        (5, 7)
+    """
 
 
 @dataclass(frozen=True)
@@ -485,6 +515,11 @@ class Separable(Layer):
     Args:
         depthwise: the layer that mixes positions, one filter (or ``multiplier``) for each channel.
         pointwise: the layer that mixes channels.
+
+    Example:
+        >>> layer = Separable.of(Conv(kernel_size=(3, 3), out_channels=64, padding="same"))
+        >>> [part.parameters(in_channels=32, ndim=2)["weight"] for part in (layer.depthwise, layer.pointwise)]
+        [(32, 1, 3, 3), (64, 32, 1, 1)]
     """
 
     depthwise: Conv
@@ -529,6 +564,10 @@ class Spatial(Layer):
 
     Args:
         full: the layer whose kernel, stride, dilation and padding are dealt out to the axes.
+
+    Example:
+        >>> [(name, part.kernel_size) for name, part in Spatial(Conv(kernel_size=(3, 5), out_channels=64)).parts()]
+        [('axis0', (3, 1)), ('axis1', (1, 5))]
     """
 
     full: Conv

@@ -59,7 +59,17 @@ def _listed(shapes: list[Sizes]) -> str:
 
 @dataclass(frozen=True)
 class Branches:
-    """Several sequences of stages that read the same input, and the join of their outputs."""
+    """Several sequences of stages that read the same input, and the join of their outputs.
+
+    Args:
+        kind: "add" or "concat".
+        branches: for each branch, its stages.
+
+    Example:
+        >>> from polyconv import Conv, Identity, Network
+        >>> str(Network((Branches("add", ((Identity(),), (Conv(kernel_size=3, out_channels=8, padding="same"),))),)))
+        'add(identity, conv 3 8 same)'
+    """
 
     kind: Literal["add", "concat"]
     branches: tuple[tuple[Stage, ...], ...]

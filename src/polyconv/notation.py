@@ -206,6 +206,7 @@ class _Parser:
         self.text = text
         self.tokens = [_Token(found[1], found.start(1)) for found in _TOKEN.finditer(text)]
         self.next = 0
+        self.ndim: int | None = None  # of the first stage that says
 
     def peek(self) -> _Token | None:
         return self.tokens[self.next] if self.next < len(self.tokens) else None
@@ -231,7 +232,8 @@ class _Parser:
         line, column = self._window(start)
         read = problem or (f"read {_short(token.text)!r}" if token else "the text ends here")
         caret = " " * column + "^" * max(1, min(length, len(line) - column))
-        raise NotationError(f"{read}, expected {fits}{hint}\n  {line}\n  {caret}")
+        said = f"{read}, expected {fits}{hint}" if fits else read
+        raise NotationError(f"{said}\n  {line}\n  {caret}")
 
     def _window(self, start: int) -> tuple[str, int]:
         """The part of the text around ``start``, on one line, and where ``start`` is in it."""
@@ -284,21 +286,33 @@ class _Parser:
 
     def layer(self, name: _Token, operator: _Operator) -> Layer:
         fields: dict[str, Any] = {}
+        where: dict[str, _Token] = {}  # the word that gave each field
         while (token := self.peek()) is not None and token.text not in "|,()*":
             self.next += 1
             key, value = self.word(name, operator, token, fields)
             if key in fields:
                 self.fail("each at most once", token, problem=f"{name.text} has {key} twice")
-            fields[key] = value
+            fields[key], where[key] = value, self.tokens[self.next - 1]
         if operator.kernel and "kernel_size" not in fields:
             what = "a scale, as in upsample 2" if name.text == "upsample" else f"a kernel, as in {name.text} 3x3"
             self.fail(what, name, problem=f"{name.text} has no size")
         if operator.out_channels and "out_channels" not in fields:
             self.fail("a number of output channels", name, problem=f"{name.text} has no out_channels")
         try:
-            return operator.build(fields)
+            layer = operator.build(fields)
         except ValueError as error:
-            self.fail("another value", name, problem=str(error))
+            self.fail("", _blamed(str(error), where) or name, problem=str(error))
+        self.check_rank(layer, where.get("kernel_size", name))
+        return layer
+
+    def check_rank(self, layer: Layer, token: _Token) -> None:
+        """Refuse a stage with another number of axes than the stages before it."""
+        if layer.ndim is None:
+            return
+        if self.ndim not in (None, layer.ndim):
+            read = f"this stage is {layer.ndim}-D, one before it is {self.ndim}-D"
+            self.fail("one number for each spatial axis, as in 3x3 for pictures", token, problem=read)
+        self.ndim = layer.ndim
 
     def word(self, name: _Token, operator: _Operator, token: _Token, fields: dict[str, Any]) -> tuple[str, Any]:
         """What one word, and the number after it where it is a keyword, says: (field, value)."""
@@ -366,6 +380,12 @@ class _Parser:
         if len(pairs) == 1 and ":" not in token.text:
             return pairs[0][0]
         return tuple(pairs)
+
+
+def _blamed(message: str, where: dict[str, _Token]) -> _Token | None:
+    """The word that gave the field which an error names first."""
+    named = [key for key in where if key in message]
+    return where[min(named, key=message.index)] if named else None
 
 
 def _short(text: str) -> str:
