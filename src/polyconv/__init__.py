@@ -1,5 +1,8 @@
 """polyconv: every kind of convolution in deep learning. Run it, count it, see it."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from polyconv.layers import (
     ACTIVATIONS,
     Activation,
@@ -27,6 +30,9 @@ from polyconv.operators import (
     spatially_separable_conv,
 )
 
+if TYPE_CHECKING:
+    from polyconv.count.field import MisalignedError, receptive_field
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -39,6 +45,7 @@ __all__ = [
     "GlobalPool",
     "Identity",
     "Layer",
+    "MisalignedError",
     "Network",
     "NotationError",
     "Pool",
@@ -52,6 +59,24 @@ __all__ = [
     "max_pool",
     "network",
     "pointwise_conv",
+    "receptive_field",
     "separable_conv",
     "spatially_separable_conv",
 ]
+
+_LATER = {  # what is imported when it is first used
+    "MisalignedError": "polyconv.count.field",
+    "receptive_field": "polyconv.count.field",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'polyconv' has no attribute {name!r}")
+    value = getattr(import_module(_LATER[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -81,8 +81,19 @@ class Axis:
 
         The windows are not clipped to the output's size and may be negative.
         """
-        found = (divmod(position + self.before - tap * self.dilation, self.stride) for tap in range(self.kernel))
-        return tuple(window for window, rest in found if rest == 0)
+        return tuple(self.window_of(position, tap) for tap in self.taps_onto(position))
+
+    def window_of(self, position: int, tap: int) -> int:
+        """The window whose ``tap`` reads ``position``, where one does (``taps_onto`` says which do)."""
+        return (position + self.before - tap * self.dilation) // self.stride
+
+    def taps_onto(self, position: int) -> range:
+        """The taps with which some window reads ``position``: every ``phase_period``-th, or none."""
+        common, period = gcd(self.stride, self.dilation), self.phase_period()
+        if (position + self.before) % common:
+            return range(0)
+        first = (position + self.before) // common * pow(self.dilation // common, -1, period) % period
+        return range(first, self.kernel, period)
 
     def tap_windows(self, tap: int, size: int, windows: int) -> range:
         """The windows, of ``windows`` in all, for which ``tap`` reads one of ``size`` real inputs."""
@@ -94,10 +105,24 @@ class Axis:
     def taps_on_data(self, size: int, windows: int | None = None) -> int:
         """Pairs (window, tap) that read a real input: the non-zeros of the axis's matrix.
 
-        In closed form for each tap, so that the cost does not grow with ``size``.
+        In closed form: the cost grows neither with ``size`` nor with the kernel.
         """
         count = self.out_size(size) if windows is None else windows
-        return sum(len(self.tap_windows(tap, size, count)) for tap in range(self.kernel))
+        if size == 0 or count == 0:
+            return 0
+        return self._pairs_below(self.before + size, count) - self._pairs_below(self.before, count)
+
+    def _pairs_below(self, limit: int, windows: int) -> int:
+        """Pairs (window, tap) with window * stride + tap * dilation < limit.
+
+        A tap meets min(windows, ceil((limit - tap * dilation) / stride)) windows: all of them up to some tap, none
+        from another on, and between the two a sum of floors.
+        """
+        every = (limit - 1 - (windows - 1) * self.stride) // self.dilation + 1  # taps below this meet all windows
+        every = min(max(every, 0), self.kernel)
+        end = min(max(-(-limit // self.dilation), every), self.kernel)  # taps from here on meet none
+        rest = limit - (end - 1) * self.dilation + self.stride - 1  # counted from the last tap down, so as to ascend
+        return every * windows + _floor_sum(end - every, self.stride, self.dilation, rest)
 
     def unread(self, size: int) -> int:
         """Inputs, of ``size``, that no window reads."""
@@ -128,6 +153,20 @@ class Axis:
     def phase_period(self) -> int:
         """Distance in taps after which a transposed convolution's taps meet the same output phase again."""
         return self.stride // gcd(self.stride, self.dilation)
+
+
+def _floor_sum(count: int, divisor: int, step: int, start: int) -> int:
+    """Sum of (start + step * i) // divisor over i < count, for start >= 0; by Euclid's algorithm on the two slopes.
+
+    Source: Graham, Knuth and Patashnik, "Concrete Mathematics", section 3.5 (floor and ceiling sums).
+    """
+    total = 0
+    while count > 0:
+        total += (step // divisor) * (count * (count - 1) // 2) + (start // divisor) * count
+        step, start = step % divisor, start % divisor
+        count, start = divmod(step * count + start, divisor)
+        step, divisor = divisor, step
+    return total
 
 
 def padding_for(word: str, size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:

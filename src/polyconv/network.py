@@ -15,6 +15,7 @@ from polyconv._checks import choice, whole
 from polyconv.layers import Layer, Sizes
 
 if TYPE_CHECKING:
+    from polyconv.count.tally import Report
     from polyconv.run.model import Model
     from polyconv.run.problem import Array
 
@@ -100,6 +101,11 @@ class Node:
     layer: Layer
     inputs: tuple[int, ...]
 
+    @property
+    def text(self) -> str:
+        """The layer in notation; a join's kind."""
+        return _text(self.layer)
+
 
 @dataclass(frozen=True)
 class Network:
@@ -151,21 +157,22 @@ class Network:
         Raises:
             ValueError: where the input or a layer does not fit, naming the stage.
         """
-        batch, *rest = self._checked_input(in_shape)
+        batch, *rest = self.checked_input(in_shape)
         flowing: list[Sizes] = []
         for node in self.nodes:
             inputs = [tuple(rest) if index == INPUT else flowing[index] for index in node.inputs]
             try:
                 flowing.append(_flow(node.layer, inputs))
             except ValueError as error:
-                raise ValueError(f"stage {node.name} ({_text(node.layer)}): {error}") from None
+                raise ValueError(f"stage {node.name} ({node.text}): {error}") from None
         return tuple((batch, *shape) for shape in flowing)
 
     def out_shape(self, in_shape: Sizes) -> Sizes:
         """The output shape (batch, channels, *spatial) for an input of shape ``in_shape``."""
         return self.shapes(in_shape)[-1]
 
-    def _checked_input(self, in_shape: Sizes) -> Sizes:
+    def checked_input(self, in_shape: Sizes) -> Sizes:
+        """The input shape as a tuple of ints; ValueError where it cannot be one of this network's."""
         try:
             shape = tuple(in_shape)
         except TypeError:
@@ -199,7 +206,7 @@ class Network:
                 else:
                     found[index] = node.layer.out_channels_for(inputs[0])
             except ValueError as error:
-                raise ValueError(f"stage {node.name} ({_text(node.layer)}): {error}") from None
+                raise ValueError(f"stage {node.name} ({node.text}): {error}") from None
         return found
 
     def weights(
@@ -240,6 +247,26 @@ class Network:
         from polyconv.run.model import Model
 
         return Model(self, weights, layout=layout)
+
+    def count(self, in_shape: Sizes, *, dtype: str = "float32") -> Report:
+        """What the network costs and sees for an input of shape ``in_shape``: see ``polyconv.count.tally.count``.
+
+        Args:
+            in_shape: (batch, channels, *spatial); MACs and activations scale with the batch.
+            dtype: of weights and activations, for the bytes.
+
+        Raises:
+            ValueError: where the input or a layer does not fit, naming the stage.
+
+        Example:
+            >>> from polyconv import network
+            >>> report = network("conv 3x3 64 same relu | maxpool 2x2").count((1, 3, 224, 224))
+            >>> report.params, report.macs, report.macs_on_data, report.receptive_field.size
+            (1792, 86704128, 86188800, (4, 4))
+        """
+        from polyconv.count.tally import count
+
+        return count(self, in_shape, dtype=dtype)
 
     def __str__(self) -> str:
         """The canonical text, which parses back to an equal network."""

@@ -1,0 +1,190 @@
+"""A count as text, HTML, a dictionary or CSV: one list of columns, with units, for all of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from polyconv.count.tally import Report, Row
+
+WIDEST_TEXT = 40
+TOTAL = "total"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a count: its key for programs, its heading with the unit for people (or none), and its value."""
+
+    key: str
+    heading: str
+    value: Callable[[Row | Report], Any]
+    number: bool = True
+
+
+def _of(key: str, heading: str, number: bool = True) -> Column:
+    return Column(key, heading, lambda item: getattr(item, key), number)
+
+
+def _field(part: str) -> Callable[[Row | Report], Any]:
+    def value(item: Row | Report) -> Any:
+        row = item if hasattr(item, "field_problem") else item.rows[-1]
+        field = row.receptive_field
+        return None if field is None else getattr(field, part)
+
+    return value
+
+
+NAME = Column("name", "stage", lambda item: getattr(item, "name", TOTAL), number=False)
+TEXT = Column("text", "layer", lambda item: getattr(item, "text", ""), number=False)
+COLUMNS = (
+    _of("out_shape", "output shape", number=False),
+    _of("params", "parameters"),
+    _of("macs", "MACs"),
+    _of("macs_on_data", "MACs on data"),
+    _of("flops", "FLOPs (2 x MACs)"),
+    _of("other_operations", "other operations"),
+    _of("weight_bytes", "weights (bytes)"),
+    _of("activation_bytes", "output (bytes)"),
+    _of("intensity", "FLOPs / byte"),
+    Column("receptive_field_size", "field (pixels)", _field("size"), number=False),
+    Column("receptive_field_stride", "stride (pixels)", _field("stride"), number=False),
+    Column("receptive_field_padding", "padding (pixels)", _field("padding"), number=False),
+)
+SHOWN = (NAME, TEXT, *(column for column in COLUMNS if column.key not in ("other_operations",)))
+UNITS = {
+    "params": "trainable numbers; batch norm's scale and shift, not its statistics",
+    "buffers": "numbers kept but not trained: batch norm's statistics",
+    "macs": "multiply-accumulates of the defining sum, padding included, without bias; whole batch; pooling has none",
+    "macs_on_data": "multiply-accumulates whose input is real data and whose output is kept; whole batch",
+    "flops": "2 x MACs; whole batch",
+    "other_operations": "biases, pooling, batch norms, activations, additions of branches; whole batch",
+    "weight_bytes": "bytes of parameters and buffers",
+    "activation_bytes": "bytes of outputs; whole batch",
+    "intensity": "FLOPs (2 x MACs) per byte moved, everything moved once",
+    "peak_activation_bytes": "most bytes of activations alive at once, without weights",
+    "receptive_field": "pixels of the input",
+}
+
+
+def sizes_text(sizes: Sequence[Any] | None) -> str:
+    """Sizes as one writes them: 64x112x112."""
+    return "?" if sizes is None else "x".join(map(str, sizes))
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.2f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return value if isinstance(value, str) else sizes_text(value)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= WIDEST_TEXT else text[: WIDEST_TEXT - 3] + "..."
+
+
+def cells(report: Report) -> list[list[str]]:
+    """A line of texts for each row, and one for the total, under the headings of ``SHOWN``."""
+    rows: list[Row | Report] = [*report.rows, report]
+    return [[_shown(column.value(row)) for column in SHOWN] for row in rows]
+
+
+def remarks(report: Report) -> list[str]:
+    """What a table does not say in its cells: the input, the peak, problems with the field, notes."""
+    lines = [
+        f"Input {sizes_text(report.in_shape)} (batch {report.in_shape[0]} counted), {report.dtype}. "
+        "MACs: of the defining sum, padding included, without bias. MACs on data: input real and output kept. "
+        "Pooling has no MACs.",
+        f"Peak activations: {report.peak_activation_bytes:,} bytes, at stage {report.peak_stage}.",
+    ]
+    last = report.rows[-1]
+    problems = (last.field_problem,) if last.receptive_field is None else last.receptive_field.misaligned
+    return [*lines, *(f"Receptive field: {problem}." for problem in problems), *report.notes]
+
+
+def as_text(report: Report) -> str:
+    """A plain table."""
+    lines = [[column.heading for column in SHOWN], *cells(report)]
+    for row in lines:
+        row[1] = _shortened(row[1])
+    widths = [max(len(row[number]) for row in lines) for number in range(len(SHOWN))]
+
+    def line(row: list[str]) -> str:
+        padded = (
+            text.rjust(width) if column.number else text.ljust(width)
+            for text, width, column in zip(row, widths, SHOWN, strict=True)
+        )
+        return "  ".join(padded).rstrip()
+
+    rule = "  ".join("-" * width for width in widths)
+    body = [line(lines[0]), rule, *map(line, lines[1:-1]), rule, line(lines[-1])]
+    return "\n".join([*body, *remarks(report)])
+
+
+def as_html(report: Report) -> str:
+    """A table for a notebook."""
+
+    def cell(tag: str, text: str, column: Column) -> str:
+        align = "right" if column.number else "left"
+        return f'<{tag} style="text-align:{align}">{escape(text)}</{tag}>'
+
+    def line(tag: str, row: list[str]) -> str:
+        return "<tr>" + "".join(cell(tag, *pair) for pair in zip(row, SHOWN, strict=True)) + "</tr>"
+
+    *body, total = cells(report)
+    head = line("th", [column.heading for column in SHOWN])
+    lines = "".join(line("td", row) for row in body)
+    notes = "".join(f"<p>{escape(remark)}</p>" for remark in remarks(report))
+    return f"<table><thead>{head}</thead><tbody>{lines}</tbody><tfoot>{line('th', total)}</tfoot></table>{notes}"
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it; a Fraction as text, as in "1/2"."""
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, int | float | str) else str(value)
+
+
+def as_dict(report: Report) -> dict[str, Any]:
+    """The whole count as plain values."""
+
+    def values(item: Row | Report) -> dict[str, Any]:
+        return {column.key: _plain(column.value(item)) for column in COLUMNS} | {"buffers": item.buffers}
+
+    last = report.rows[-1]
+    return {
+        "network": report.network,
+        "in_shape": _plain(report.in_shape),
+        "dtype": report.dtype,
+        **values(report),
+        "peak_activation_bytes": report.peak_activation_bytes,
+        "peak_stage": report.peak_stage,
+        "misaligned": [] if last.receptive_field is None else list(last.receptive_field.misaligned),
+        "field_problem": last.field_problem,
+        "rows": [
+            {"name": row.name, "text": row.text, "in_shapes": _plain(row.in_shapes), **values(row)}
+            for row in report.rows
+        ],
+        "notes": list(report.notes),
+        "units": UNITS,
+    }
+
+
+def as_csv(report: Report) -> str:
+    """A line for each row; sizes as 64x112x112."""
+    columns = (NAME, TEXT, *COLUMNS)
+
+    def raw(value: Any) -> str:
+        return str(value) if isinstance(value, int | float | str) else sizes_text(value)
+
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([column.key for column in columns])
+    items: list[Row | Report] = [*report.rows, report]
+    writer.writerows([raw(column.value(item)) for column in columns] for item in items)
+    return out.getvalue()
