@@ -206,7 +206,7 @@ def receptive_field(
     Example:
         >>> from polyconv import receptive_field
         >>> print(receptive_field("conv 7x7 64 stride 2 padding 3 | maxpool 3x3 stride 2 padding 1"))
-        11x11 stride 4 padding 5
+        11x11 stride 4x4 padding 5x5
     """
     net = parsed(network)
     source = None if in_shape is None else net.checked_input(in_shape)
