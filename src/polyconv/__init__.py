@@ -31,6 +31,7 @@ from polyconv.operators import (
 )
 
 if TYPE_CHECKING:
+    from polyconv import architectures
     from polyconv.count.field import MisalignedError, receptive_field
 
 __version__ = "0.1.0"
@@ -52,6 +53,7 @@ __all__ = [
     "Separable",
     "Spatial",
     "Upsample",
+    "architectures",
     "avg_pool",
     "conv",
     "conv_transpose",
@@ -64,8 +66,10 @@ __all__ = [
     "spatially_separable_conv",
 ]
 
+_MODULES = ("architectures",)
 _LATER = {  # what is imported when it is first used
     "MisalignedError": "polyconv.count.field",
+    "architectures": "polyconv.architectures",
     "receptive_field": "polyconv.count.field",
 }
 
@@ -73,7 +77,8 @@ _LATER = {  # what is imported when it is first used
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
         raise AttributeError(f"module 'polyconv' has no attribute {name!r}")
-    value = getattr(import_module(_LATER[name]), name)
+    module = import_module(_LATER[name])
+    value = module if name in _MODULES else getattr(module, name)
     globals()[name] = value
     return value
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from polyconv._checks import choice
 from polyconv.count.field import ReceptiveField, fields
-from polyconv.geometry import product
+from polyconv.geometry import Axis, product
 from polyconv.layers import Activation, BatchNorm, Conv, ConvTranspose, GlobalPool, Identity, Layer, Pool, Sizes
 from polyconv.network import INPUT, Join, Network
 
@@ -282,9 +282,17 @@ def multiply_accumulates(layer: Layer, in_shape: Sizes, out_shape: Sizes) -> tup
     return (macs, links * product(map(_on_data, axes, under, windows)))
 
 
-def _on_data(axis: Any, size: int, windows: int) -> int:
-    result: int = axis.taps_on_data(size, windows)
-    return result
+def total_macs(network: Network, in_shape: Sizes) -> int:
+    """The MACs of a network, and nothing else."""
+    shapes = (in_shape, *network.shapes(in_shape))
+    return sum(
+        multiply_accumulates(node.layer, shapes[node.inputs[0] + 1], out)[0]
+        for node, out in zip(network.nodes, shapes[1:], strict=True)
+    )
+
+
+def _on_data(axis: Axis, size: int, windows: int) -> int:
+    return axis.taps_on_data(size, windows)
 
 
 def _other_operations(layer: Layer, inputs: Sequence[Sizes], out: Sizes) -> int:
