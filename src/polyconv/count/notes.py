@@ -10,6 +10,7 @@ from polyconv.layers import BatchNorm, Conv, ConvTranspose
 from polyconv.network import Network
 
 if TYPE_CHECKING:
+    from polyconv.architectures import ResNetVariant
     from polyconv.count.tally import Row
 
 
@@ -77,7 +78,7 @@ def _groups(layer: Conv | ConvTranspose, in_channels: int) -> int:
 
 
 _RESNET50_PARAMS = 25_557_032  # of all three
-_RESNET50 = {
+_RESNET50: dict[ResNetVariant, str] = {
     "v1": "with the stride in the first 1x1 of a block, as published",
     "torchvision": "with the stride in its 3x3 (torchvision)",
     "tf_slim": "with the stride at the end of the block before (TF-slim)",
