@@ -33,6 +33,7 @@ from polyconv.operators import (
 if TYPE_CHECKING:
     from polyconv import architectures
     from polyconv.count.field import MisalignedError, receptive_field
+    from polyconv.count.matrix import matrix
 
 __version__ = "0.1.0"
 
@@ -58,6 +59,7 @@ __all__ = [
     "conv",
     "conv_transpose",
     "depthwise_conv",
+    "matrix",
     "max_pool",
     "network",
     "pointwise_conv",
@@ -70,6 +72,7 @@ _MODULES = ("architectures",)
 _LATER = {  # what is imported when it is first used
     "MisalignedError": "polyconv.count.field",
     "architectures": "polyconv.architectures",
+    "matrix": "polyconv.count.matrix",
     "receptive_field": "polyconv.count.field",
 }
 
