@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -22,9 +22,6 @@ from polyconv.network import Network
 from polyconv.notation import network as parsed
 from polyconv.run.arrays import as_array
 from polyconv.run.problem import Array
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
 
 MAX_ENTRIES = 2**28
 
@@ -172,19 +169,19 @@ def _axis_links(axis: Axis, windows: int, size: int, mode: str) -> tuple[Array, 
     return window[on_data], tap[on_data], position[on_data]
 
 
-def _convolution(sparse: Any, layer: Conv | ConvTranspose, weight: Array, size: Sizes) -> csr_array[Any]:
+def _convolution(sparse: Any, layer: Conv | ConvTranspose, weight: Array, size: Sizes) -> Any:
     """The matrix of a convolution; a transposed one's is the transpose of its adjoint's."""
     axes, out = layer.axes(size), layer.out_size(size)
     if isinstance(layer, ConvTranspose):
         back = _of_weight(sparse, weight, layer.groups, axes, size, out)
-        return cast("csr_array[Any]", back.T.tocsr())
+        return back.T.tocsr()
     groups = weight.shape[0] // layer.multiplier if layer.groups is None else layer.groups
     return _of_weight(sparse, weight, groups, axes, out, size, layer.padding_mode)
 
 
 def _of_weight(
     sparse: Any, weight: Array, groups: int, axes: Sequence[Axis], windows: Sizes, sizes: Sizes, mode: str = "zeros"
-) -> csr_array[Any]:
+) -> Any:
     """The matrix of the convolution with this weight, whose windows slide over ``sizes``."""
     out_channels, per_group = weight.shape[:2]
     on_data = mode == "zeros"
