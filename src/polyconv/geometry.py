@@ -150,6 +150,17 @@ class Axis:
             counts[(tap * self.dilation) % self.stride] += 1
         return tuple(counts)
 
+    def stuffed(self, size: int, out: int) -> tuple[int, Axis]:
+        """The transposed convolution as a window that slides over its input with zeros put in between.
+
+        Returns the size of that input, with stride - 1 zeros between neighbours, and the window (of stride 1, its
+        kernel flipped) that gives ``out`` outputs (relationships 12 to 14). Its padding is negative where a crop
+        removes more than the kernel reaches.
+        """
+        stretched = Axis(1, self.stride).transposed_size(size)
+        before = self.span - 1 - self.before
+        return stretched, Axis(self.kernel, 1, self.dilation, before, out - 1 + self.span - stretched - before)
+
     def phase_period(self) -> int:
         """Distance in taps after which a transposed convolution's taps meet the same output phase again."""
         return self.stride // gcd(self.stride, self.dilation)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from polyconv.count.tally import Report
     from polyconv.run.model import Model
     from polyconv.run.problem import Array
+    from polyconv.see.drawing import Drawing
 
 MAX_STAGES = 10_000
 MAX_DEPTH = 40
@@ -267,6 +268,56 @@ class Network:
         from polyconv.count.tally import count
 
         return count(self, in_shape, dtype=dtype)
+
+    def draw(
+        self,
+        input_size: Sizes | int | None = None,
+        in_channels: int | None = None,
+        *,
+        x: Any = None,
+        weights: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        view: Literal["stamp", "slide"] = "stamp",
+        theme: Literal["light", "dark"] = "light",
+        max_frames: int = 200,
+        max_channels: int = 4,
+    ) -> Drawing:
+        """The network at work on a small input, frame by frame; ``save`` it as SVG, GIF, PNG, MP4 or a page.
+
+        Args:
+            input_size: positions along each axis; a small one that fits if not given.
+            in_channels: channels of the input; the fewest that fit if not given.
+            x: the input as (channels, *spatial); small whole numbers if not given.
+            weights: arrays under the names of ``parameters``; small whole numbers if not given.
+            seed: of the numbers that are not given.
+            view: a transposed convolution as "stamp" (each input stamps the kernel on the output) or "slide" (a
+                window slides over the input with zeros in between).
+            theme: "light" or "dark".
+            max_frames: of more moments only every second, third, ... is shown, and the picture says so.
+            max_channels: of more channels only the first are drawn, and the picture says how many more there are.
+
+        Raises:
+            ValueError: sizes that do not fit the network, or would need more cells than can be read.
+
+        Example:
+            >>> from polyconv import network
+            >>> network("conv 3x3 1").draw(input_size=(5, 5))
+            Drawing('conv 3x3 1', 9 frames of 600x362)
+        """
+        from polyconv.see.drawing import draw
+
+        return draw(
+            self,
+            input_size,
+            in_channels,
+            x=x,
+            weights=weights,
+            seed=seed,
+            view=view,
+            theme=theme,
+            max_frames=max_frames,
+            max_channels=max_channels,
+        )
 
     def __str__(self) -> str:
         """The canonical text, which parses back to an equal network."""

@@ -1,0 +1,1 @@
+"""See it: any layer drawn from its own geometry, as SVG, film or page."""

@@ -1,0 +1,84 @@
+"""Colours: after Okabe and Ito's palette, which survives colour-blindness; light against dark survives print."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from polyconv._checks import choice
+
+
+@dataclass(frozen=True, slots=True)
+class Theme:
+    """The colours of a drawing; each family has a quiet and a loud one, which differ in lightness."""
+
+    name: str
+    background: str
+    ink: str
+    faint: str  # secondary text
+    rule: str  # cell borders
+    input: str
+    input_loud: str
+    kernel: str
+    kernel_loud: str
+    output: str
+    output_loud: str
+    empty: str  # an output not known yet
+    padding: str
+    stuffed: str
+    cropped: str
+    mark: str  # the outline of what is under way
+
+
+LIGHT = Theme(
+    name="light",
+    background="#ffffff",
+    ink="#14202b",
+    faint="#51606e",
+    rule="#9fb0be",
+    input="#dcebf6",
+    input_loud="#7ab8e4",
+    kernel="#fdf3c7",
+    kernel_loud="#f2d64b",
+    output="#fbe0cc",
+    output_loud="#ee8f4d",
+    empty="#ffffff",
+    padding="#f7f8f9",
+    stuffed="#eceff1",
+    cropped="#e3e6e9",
+    mark="#14202b",
+)
+DARK = Theme(
+    name="dark",
+    background="#12181f",
+    ink="#f1f5f8",
+    faint="#a9b7c3",
+    rule="#566573",
+    input="#173a55",
+    input_loud="#2f83bd",
+    kernel="#4a4113",
+    kernel_loud="#8d7a12",
+    output="#56301a",
+    output_loud="#bd5a1c",
+    empty="#12181f",
+    padding="#1a222b",
+    stuffed="#222c36",
+    cropped="#2b333c",
+    mark="#ffffff",
+)
+THEMES = {theme.name: theme for theme in (LIGHT, DARK)}
+
+
+def theme_named(name: str) -> Theme:
+    """The theme of this name."""
+    return THEMES[choice(name, tuple(THEMES), "theme")]
+
+
+def between(quiet: str, loud: str, share: float) -> str:
+    """A colour ``share`` of the way from one to the other.
+
+    Example:
+        >>> between("#000000", "#ffffff", 0.5)
+        '#808080'
+    """
+    pairs = [(int(quiet[i : i + 2], 16), int(loud[i : i + 2], 16)) for i in (1, 3, 5)]
+    return "#" + "".join(f"{round(a + (b - a) * min(max(share, 0.0), 1.0)):02x}" for a, b in pairs)
