@@ -103,7 +103,7 @@ def test_32_threads_share_one_call():
     n = 3000
     add = pool.Call([pool.Phase(kernel(ADD_ONE, "add_one"), n, 100, 2)], [0, 0], arrays=(0, 1))
     phase = pool.Phase(kernel(USES_SCRATCH, "uses_scratch"), 50, 1, 2)
-    sums = pool.Call([phase], [0, 300], arrays=(0,), scratch_bytes=2400)
+    sums = pool.Call([phase], [0, 3000], arrays=(0,), scratch_bytes=24_000)
     wrong = []
 
     def work(seed: int) -> None:
@@ -112,7 +112,7 @@ def test_32_threads_share_one_call():
             y, z = np.zeros(n, np.float32), np.zeros(50, np.int64)
             add(x, y)
             sums(z)
-            if not np.array_equal(y, x + 1) or not np.array_equal(z, 300 * np.arange(50)):
+            if not np.array_equal(y, x + 1) or not np.array_equal(z, 3000 * np.arange(50)):
                 wrong.append(seed)
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(32)]

@@ -11,6 +11,12 @@ from cpu.process import run, start
 FORKS = pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="no fork here")
 
 CHILD = """
+def check_with_workers(call):
+    check(call)
+    runtime = pool._runtime()
+    assert runtime.word(pool.pool_code.WORKERS).value == len(runtime.workers) == 2
+    assert all(worker.is_alive() for worker in runtime.workers)
+    assert runtime.word(pool.pool_code.BUSY).value == 0
 def in_child(work):
     pid = os.fork()
     if pid == 0:
@@ -38,11 +44,11 @@ def test_fork_before_and_after_the_first_use():
         CHILD
         + """
 call = add_one_call()
-in_child(lambda: check(call))
+in_child(lambda: check_with_workers(call))
 check(call)
 for _ in range(5):
-    in_child(lambda: check(call))
-    in_child(lambda: in_child(lambda: check(call)))
+    in_child(lambda: check_with_workers(call))
+    in_child(lambda: in_child(lambda: check_with_workers(call)))
     check(call)
 assert pool._runtime().word(pool.pool_code.WORKERS).value == 2
 """,
@@ -70,7 +76,7 @@ def calling():
 others = [threading.Thread(target=work) for work in (compiling, calling, calling)]
 for other in others: other.start()
 def work():
-    check(call)
+    check_with_workers(call)
     machine.load(ADD_ONE.replace("add_one", f"mine_{os.getpid()}"), f"mine_{os.getpid()}", host())
 for _ in range(25):
     in_child(work)
@@ -200,7 +206,7 @@ for _ in range(200):
 begin = time.process_time()
 time.sleep(0.2)
 assert time.process_time() - begin < 0.02
-in_child(lambda: check(call))
+in_child(lambda: check_with_workers(call))
 check(call)
 """,
         PYTHONWARNINGS="ignore",
