@@ -29,18 +29,32 @@ def test_loaded_once():
 
 def test_a_recipe_is_written_out_only_when_its_object_is_missing(tmp_path, monkeypatch):
     monkeypatch.setenv("POLYCONV_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(machine, "_loaded", {})
+    monkeypatch.setattr(machine, "_recipes", {})
     written = []
 
     def emit() -> str:
         written.append(1)
         return ADD_ONE
 
+    def address(recipe: str) -> int:
+        return machine.load_recipe(recipe, emit, ["add_one"], host(), WHAT)["add_one"].address
+
     for _ in range(3):
-        run_add_one(machine.load_recipe("recipe 1", emit, "add_one", host()).address)
+        run_add_one(address("recipe 1"))
+        assert address("recipe 1") == address("recipe 1")
         machine._loaded.clear()
+        machine._recipes.clear()
     assert len(written) == 1
-    machine.load_recipe("recipe 2", emit, "add_one", host())
+    assert address("recipe 2") == address("recipe 1"), "the same IR, the same object"
     assert len(written) == 2
+    objects = [path for path in (tmp_path / "code").iterdir() if path.stat().st_size > 200]
+    assert len(objects) == 1
+    objects[0].unlink()
+    machine._loaded.clear()
+    machine._recipes.clear()
+    run_add_one(address("recipe 2"))
+    assert len(written) == 3
 
 
 def test_orc_links_what_we_link():

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import os
 import sys
 import threading
@@ -55,12 +56,15 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         >>> empty((2, 3), np.dtype("float32")).shape
         (2, 3)
     """
-    size = dtype.itemsize
-    for length in shape:
-        size *= length
-    if size < LARGE_BYTES or not sys.platform.startswith("linux"):
+    if allocator(shape, dtype) is not empty:
         return np.empty(shape, dtype)
-    return np.asarray(_Lease(_find(size), shape, dtype))
+    return np.asarray(_Lease(_find(math.prod(shape) * dtype.itemsize), shape, dtype))
+
+
+def allocator(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Callable[[tuple[int, ...], Any], npt.NDArray[Any]]:
+    """``numpy.empty`` or ``empty``, whichever suits a result of this size: to be asked once and called often."""
+    large = math.prod(shape) * dtype.itemsize >= LARGE_BYTES and sys.platform.startswith("linux")
+    return empty if large else np.empty
 
 
 def idle_bytes() -> int:

@@ -11,7 +11,7 @@ import itertools
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -23,6 +23,7 @@ FORMAT = 1  # part of every key: raise it when objects made by an older polyconv
 
 LOCK = threading.RLock()
 
+_recipes: dict[str, str] = {}  # recipe -> key of the IR it gives
 _loaded: dict[tuple[str, tuple[str, ...]], dict[str, Function]] = {}
 _numbers = itertools.count()
 _state: dict[str, Any] = {}
@@ -88,28 +89,47 @@ def load(ir: str, symbol: str, target: Target, what: str = "a kernel") -> Functi
     Raises:
         RuntimeError: the code could not be made or linked.
     """
-    return _load(key_of(ir, target), lambda: ir, (symbol,), target, what)[symbol]
+    return load_all(ir, (symbol,), target, what)[symbol]
 
 
-def load_recipe(recipe: str, emit: Callable[[], str], symbol: str, target: Target, what: str = "a kernel") -> Function:
-    """As ``load``, without writing the IR when its object is at hand.
+def load_all(ir: str, symbols: Sequence[str], target: Target, what: str = "a kernel") -> dict[str, Function]:
+    """As ``load``, for several functions of one module."""
+    return _load(key_of(ir, target), lambda: ir, tuple(symbols), target, what)
+
+
+def load_recipe(
+    recipe: str, emit: Callable[[], str], symbols: Sequence[str], target: Target, what: str = "a kernel"
+) -> dict[str, Function]:
+    """As ``load_all``, but the IR is written only when no object made from it is at hand.
+
+    Recipes that give the same IR share one object: the code cache also remembers which IR a recipe gave.
 
     Args:
         recipe: everything that ``emit`` depends on besides the target and polyconv's own source (which are added).
         emit: writes the IR.
-        symbol: the function's name in it.
+        symbols: the functions' names in it.
         target: the machine it is for.
         what: named in the message when something fails: the layer this code is for.
 
     Raises:
         RuntimeError: the code could not be made or linked.
     """
-    return _load(key_of(f"{cache.source_digest()}\0{recipe}", target), emit, (symbol,), target, what)[symbol]
-
-
-def load_all(ir: str, symbols: tuple[str, ...], target: Target, what: str) -> dict[str, Function]:
-    """Several symbols of one module."""
-    return _load(key_of(ir, target), lambda: ir, symbols, target, what)
+    name = key_of(f"recipe\0{cache.source_digest()}\0{recipe}", target)
+    key = _recipes.get(name)
+    if key is None:
+        with LOCK:
+            remembered = cache.read(name)
+            if remembered is None or os.environ.get("POLYCONV_DUMP"):
+                ir = emit()
+                key = key_of(ir, target)
+                cache.write(name, key.encode())
+                loaded = _load(key, lambda: ir, tuple(symbols), target, what)
+            else:
+                key = remembered.decode()
+                loaded = _load(key, emit, tuple(symbols), target, what)
+            _recipes[name] = key
+            return loaded
+    return _load(key, emit, tuple(symbols), target, what)
 
 
 def _load(

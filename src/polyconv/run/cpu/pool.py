@@ -90,7 +90,7 @@ class Call:
                 for word in (phase.kernel, phase.items, max(1, phase.chunk), phase.threads)
             ),
             *(word for index in self.arrays for word in (0, index)),
-            *(address(word) if isinstance(word, np.ndarray) else word for word in words),
+            *(address(word) if isinstance(word, np.ndarray) else int(word) for word in words),
         ]
         self._keep = [word for word in words if isinstance(word, np.ndarray)]
         self._blocks: list[tuple[Any, int]] = []
