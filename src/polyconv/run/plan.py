@@ -8,12 +8,13 @@ shapes, so that a repeated call is one dictionary look-up, a new array and one f
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from polyconv.run.cpu import machine, pool
+from polyconv.run.cpu import buffers, machine, pool
 from polyconv.run.cpu.algorithms import ALGORITHMS
 from polyconv.run.cpu.algorithms.record import Algorithm, Schedule, Sizes
 from polyconv.run.cpu.target import Target, host
@@ -96,6 +97,7 @@ class _Plan:
     schedule: Schedule | None  # None where the output is empty
     call: pool.Call | None
     out_shape: tuple[int, ...]
+    allocate: Callable[[tuple[int, ...], Any], Array]
     copies: bool  # the input is copied first, for its strides
     threads: int
     seconds: float
@@ -123,7 +125,7 @@ class CompiledLayer:
     def __call__(self, x: Array, padding: Pads, out_size: tuple[int, ...]) -> Array:
         """Run the layer."""
         plan = self._plan(x.shape, x.strides, x.flags.aligned, padding, out_size)
-        out = np.empty(plan.out_shape, x.dtype)
+        out = plan.allocate(plan.out_shape, x.dtype)
         if plan.call is not None:
             plan.call(np.array(x, order="C", subok=False) if plan.copies else x, out)
         return out
@@ -179,21 +181,27 @@ class CompiledLayer:
         fits = is_aligned and not any(stride % item for stride in strides) and algorithm.reads(problem, given)
         sizes = given if fits else _contiguous(given, shape)
         out_shape = problem.out_shape(shape[0], out_size)
+        allocate = buffers.allocator(out_shape, problem.numpy_dtype())
         if 0 in out_shape:
-            return _Plan(algorithm, tile, sizes, None, None, out_shape, False, 1, 0.0)
+            return _Plan(algorithm, tile, sizes, None, None, out_shape, allocate, False, 1, 0.0)
         schedule = algorithm.schedule(problem, tile, self.target, sizes, threads)
         call = self._call(algorithm, tile, schedule, threads, seconds)
-        return _Plan(algorithm, tile, sizes, schedule, call, out_shape, not fits, threads, seconds / threads)
+        return _Plan(algorithm, tile, sizes, schedule, call, out_shape, allocate, not fits, threads, seconds / threads)
 
     def _call(
         self, algorithm: Algorithm, tile: Hashable, schedule: Schedule, threads: int, seconds: float
     ) -> pool.Call:
-        text = algorithm.emit(self.problem, tile, self.target)
+        functions = machine.load_recipe(
+            f"{algorithm.name}\n{tile}\n{self.problem}",
+            lambda: algorithm.emit(self.problem, tile, self.target),
+            sorted({phase.symbol for phase in schedule.phases}),
+            self.target,
+            str(self.problem),
+        )
         phases = []
         for phase in schedule.phases:
-            function = machine.load(text, phase.symbol, self.target, str(self.problem))
             share = max(1, phase.items // (threads * GRABS))
-            phases.append(pool.Phase(function.address, phase.items, share, threads))
+            phases.append(pool.Phase(functions[phase.symbol].address, phase.items, share, threads))
         packed = self._pack(algorithm, tile)
         arguments: list[int | Array] = [0, packed, 0, 0, *(int(word) for word in schedule.words[4:])]
         return pool.Call(
