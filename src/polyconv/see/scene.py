@@ -16,7 +16,6 @@ from polyconv.run.lower import problem_of, sizes_of
 from polyconv.run.numpy_engine import NumpyEngine
 from polyconv.run.problem import Array
 from polyconv.see import choose, sample
-from polyconv.see import numbers as text
 from polyconv.see.parts import MAX_FRAMES, Frame, Scene, Step
 from polyconv.see.pointwise import Pointwise
 from polyconv.see.slide import Sliding, make_step
