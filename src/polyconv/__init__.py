@@ -32,6 +32,7 @@ from polyconv.operators import (
 
 if TYPE_CHECKING:
     from polyconv import architectures
+    from polyconv.count.advice import Advice, check
     from polyconv.count.field import MisalignedError, receptive_field
     from polyconv.count.matrix import matrix
 
@@ -40,6 +41,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ACTIVATIONS",
     "Activation",
+    "Advice",
     "BatchNorm",
     "Branches",
     "Conv",
@@ -56,6 +58,7 @@ __all__ = [
     "Upsample",
     "architectures",
     "avg_pool",
+    "check",
     "conv",
     "conv_transpose",
     "depthwise_conv",
@@ -70,8 +73,10 @@ __all__ = [
 
 _MODULES = ("architectures",)
 _LATER = {  # what is imported when it is first used
+    "Advice": "polyconv.count.advice",
     "MisalignedError": "polyconv.count.field",
     "architectures": "polyconv.architectures",
+    "check": "polyconv.count.advice",
     "matrix": "polyconv.count.matrix",
     "receptive_field": "polyconv.count.field",
 }

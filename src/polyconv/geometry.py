@@ -161,6 +161,16 @@ class Axis:
         before = self.span - 1 - self.before
         return stretched, Axis(self.kernel, 1, self.dilation, before, out - 1 + self.span - stretched - before)
 
+    def overlap_range(self) -> tuple[int, int]:
+        """The fewest and the most taps on one residue of the stride, without listing them (see ``overlap``)."""
+        period = self.phase_period()
+        fewest = self.kernel // period if period == self.stride else 0
+        return (fewest, -(-self.kernel // period))
+
+    def residues_met(self) -> int:
+        """Residues of the stride, of ``stride`` in all, on which a tap falls: the others are never read."""
+        return min(self.kernel, self.phase_period())
+
     def phase_period(self) -> int:
         """Distance in taps after which a transposed convolution's taps meet the same output phase again."""
         return self.stride // gcd(self.stride, self.dilation)

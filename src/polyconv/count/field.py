@@ -272,14 +272,17 @@ def _known_sizes(layer: Conv | Pool | ConvTranspose, ndim: int) -> Sizes:
 def _join(name: str, branches: list[str], inputs: list[ReceptiveField]) -> ReceptiveField:
     """The field where branches meet, noting where they are not aligned."""
     earlier = dict.fromkeys(note for field in inputs for note in field.misaligned)
-    notes = []
+    notes = (f"{name}: {what}" for what in misalignments(branches, inputs))
+    axes = tuple(joined(fields_here) for fields_here in zip(*(field.axes for field in inputs), strict=True))
+    return ReceptiveField(axes, (*earlier, *notes))
+
+
+def misalignments(branches: Sequence[str], inputs: Sequence[ReceptiveField]) -> Iterable[str]:
+    """For each axis along which branches differ in stride or centre: what they have, by the branches' last stages."""
     for axis, fields_here in enumerate(zip(*(field.axes for field in inputs), strict=True)):
-        places = {(field.stride, field.centre) for field in fields_here}
-        if len(places) > 1:
+        if len({(field.stride, field.centre) for field in fields_here}) > 1:
             listed = ", ".join(
                 f"the branch ending in {branch} has stride {field.stride} and centre {field.centre}"
                 for branch, field in zip(branches, fields_here, strict=True)
             )
-            notes.append(f"{name}: the branches are misaligned along axis {axis}: {listed}")
-    axes = tuple(joined(fields_here) for fields_here in zip(*(field.axes for field in inputs), strict=True))
-    return ReceptiveField(axes, (*earlier, *notes))
+            yield f"the branches are misaligned along axis {axis}: {listed}"
