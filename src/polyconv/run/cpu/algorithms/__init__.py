@@ -1,6 +1,7 @@
 """The algorithms, one file each: what is computed, in which loops. ``record.py`` says how to add one."""
 
 from polyconv.run.cpu.algorithms.dense import DENSE
+from polyconv.run.cpu.algorithms.depthwise import DEPTHWISE
 from polyconv.run.cpu.algorithms.record import Algorithm
 
-ALGORITHMS: tuple[Algorithm, ...] = (DENSE,)
+ALGORITHMS: tuple[Algorithm, ...] = (DENSE, DEPTHWISE)

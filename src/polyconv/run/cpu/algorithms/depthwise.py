@@ -1,0 +1,44 @@
+"""Depthwise convolution, its transposed form, and few outputs a channel (a multiplier)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from polyconv.run.cpu.algorithms.lanes import cut, emit, pack, remainders_of, schedule
+from polyconv.run.cpu.algorithms.record import Algorithm, Sizes
+from polyconv.run.cpu.algorithms.sliding import Tile
+from polyconv.run.cpu.target import Target
+from polyconv.run.problem import Problem
+
+
+def fits(problem: Problem, target: Target) -> str | None:
+    """One input channel a group."""
+    if problem.op not in ("conv", "conv_transpose"):
+        return f"it computes convolutions, not {problem.op}"
+    if problem.groups != problem.in_channels:
+        return f"it takes one input channel a group, not {problem.in_channels // problem.groups}"
+    outputs, most = problem.out_channels // problem.groups, 4 * target.lanes(problem.dtype)
+    if outputs > most:
+        return f"it takes at most four vectors of outputs a channel ({most}), not {outputs}"
+    return None
+
+
+def variants(problem: Problem, target: Target) -> Sequence[Tile]:
+    """One tile: what the registers hold."""
+    length = max(len(taps) for taps in remainders_of(problem, problem.ndim - 1).taps)
+    registers = cut(problem, target).lanes // target.lanes(problem.dtype)  # of a block
+    wide = target.vector_registers >= 32
+    if problem.op == "conv" and problem.ndim > 1 and problem.kernel_size[-2] * length <= 12:
+        return [Tile(2, (8 if wide else 4) // registers, length)]
+    return [Tile(0, 8 // registers, max(1, min(length, 8)))]
+
+
+def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
+    """Seconds."""
+    blocks = cut(problem, target)
+    taps = prod(problem.kernel_size) / (prod(problem.stride) if problem.op == "conv_transpose" else 1)
+    return sizes.positions * blocks.count * taps / 3.5e9 / threads
+
+
+DEPTHWISE = Algorithm("depthwise", fits, variants, emit, pack, schedule, cost)

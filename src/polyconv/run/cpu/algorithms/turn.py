@@ -1,0 +1,103 @@
+"""Turning channels-first data around: between planes of channels and pixels whose channels lie side by side.
+
+Only ever for a box of a block of channels, from or to a thread's scratch: a few shuffles for each vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from polyconv.run.cpu.emit import Kernel, Value
+
+Writer = Callable[[Value, Value, Value, Value], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Between planes of channels and pixels of ``lanes`` channels, for a box of positions."""
+
+    k: Kernel
+    box: Sequence[tuple[Value, Value]]
+    lanes: int
+    channels: int
+
+    def pitches(self) -> list[Value]:
+        """Strides of the turned box, in elements."""
+        k = self.k
+        found = [k.integer(self.lanes)]
+        for low, high in reversed(self.box[1:]):
+            found.insert(0, found[0] * (high - low))
+        return found
+
+    def offset(self, strides: Sequence[Value]) -> Value:
+        """Of the box's first position."""
+        total = self.k.integer(0)
+        for (low, _), stride in zip(self.box, strides, strict=True):
+            total = total + low * stride
+        return total
+
+    def read(self, plane: Value, turned: Value, channel: Value, strides: list[Value], sizes: list[Value]) -> None:
+        """Planes to pixels."""
+        self.over_runs(plane, turned, channel, strides, sizes, self.block_in)
+
+    def write(self, plane: Value, turned: Value, channel: Value, strides: list[Value], sizes: list[Value]) -> None:
+        """Pixels to planes."""
+        self.over_runs(plane, turned, channel, strides, sizes, self.block_out)
+
+    def over_runs(
+        self, plane: Value, turned: Value, channel: Value, strides: list[Value], sizes: list[Value], write: Writer
+    ) -> None:
+        """Loop over contiguous runs of positions: rows, or several rows where they are whole."""
+        k, ndim = self.k, len(self.box)
+        lengths = [high - low for low, high in self.box]
+        runs, length = k.integer(1), lengths[-1]
+        plane = k.at(plane, self.offset(strides))
+        if ndim > 1:
+            whole = lengths[-1].eq(sizes[-1]) & strides[-2].eq(sizes[-1])
+            length = k.select(whole, lengths[-2] * lengths[-1], lengths[-1])
+            runs = k.select(whole, k.integer(1), lengths[-2])
+        planes = k.integer(1) if ndim < 3 else lengths[0]
+        with k.loop(0, planes) as deep, k.loop(0, runs) as row:
+            at = plane if ndim < 2 else k.at(plane, row * strides[-2])
+            at = at if ndim < 3 else k.at(at, deep * strides[0])
+            done = (deep * runs + row) * length
+            with k.loop(0, length, k.lanes) as start:
+                count = k.minimum(length - start, k.lanes)
+                write(k.at(at, start), k.at(turned, (done + start) * self.lanes), channel, count)
+
+    def block_in(self, plane: Value, turned: Value, channel: Value, count: Value) -> None:
+        """Turn a vector of positions of each channel."""
+        k, width = self.k, self.k.lanes
+        mask = k.mask(count)
+        for first in range(0, self.channels, width):
+            vectors = [
+                k.load_vector(k.at(plane, channel * (first + lane)), mask=mask)
+                if first + lane < self.channels else k.zero()
+                for lane in range(width)
+            ]  # fmt: skip
+            for position, vector in enumerate(transpose(k, vectors)):
+                k.store_vector(vector, k.at(turned, position * self.lanes + first))
+
+    def block_out(self, plane: Value, turned: Value, channel: Value, count: Value) -> None:
+        """Turn back."""
+        k, width = self.k, self.k.lanes
+        mask = k.mask(count)
+        for first in range(0, self.channels, width):
+            vectors = [k.load_vector(k.at(turned, position * self.lanes + first)) for position in range(width)]
+            for lane, vector in enumerate(transpose(k, vectors)[: self.channels - first]):
+                k.store_vector(vector, k.at(plane, channel * (first + lane)), mask=mask)
+
+
+def transpose(k: Kernel, vectors: list[Value]) -> list[Value]:
+    """Lane i of vector j becomes lane j of vector i."""
+    width, step = len(vectors), 1
+    while step < width:
+        low = [lane if not lane & step else width + lane - step for lane in range(width)]
+        high = [lane + step if not lane & step else width + lane for lane in range(width)]
+        for first in range(width):
+            if not first & step:
+                a, b = vectors[first], vectors[first + step]
+                vectors[first], vectors[first + step] = k.shuffle(a, b, low), k.shuffle(a, b, high)
+        step *= 2
+    return vectors
