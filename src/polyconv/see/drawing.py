@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from polyconv._checks import whole
+from polyconv._files import checked_output, write_whole
 from polyconv.layers import Sizes
 from polyconv.see.choose import MAX_CHANNELS
 from polyconv.see.compose import Composer
@@ -17,6 +20,8 @@ from polyconv.see.theme import theme_named
 
 if TYPE_CHECKING:
     from polyconv.network import Network
+
+EXTENSIONS = (".gif", ".svg", ".png", ".webp", ".apng", ".mp4", ".html")
 
 
 class Frames(Sequence[Picture]):
@@ -68,6 +73,65 @@ class Drawing:
             raise ValueError(f"frame {index} does not exist: the drawing has frames 0 to {len(self.frames) - 1}")
         return self._composer.picture(index)
 
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        frame: int | None = None,
+        sheet: bool = False,
+        fps: float = 2.0,
+        scale: float | None = None,
+    ) -> Path:
+        """Write the drawing; the path's extension says as what.
+
+        ``.gif``, ``.webp``, ``.apng`` and ``.mp4`` are films, ``.html`` is a page with a player, ``.svg`` and ``.png``
+        are one frame. ``.mp4`` needs the extra ``polyconv[see]``.
+
+        Args:
+            path: the file; its folder must exist. It is written whole or not at all.
+            frame: for .svg and .png: which frame; the one in the middle if not given.
+            sheet: for .png: all frames on one sheet.
+            fps: frames a second, from 0.1 to 30.
+            scale: pixels for each of the drawing's (600 across), from 0.25 to 8; 1 for films, 2 for .png and .mp4.
+
+        Returns:
+            The path.
+
+        Raises:
+            ValueError: another extension, a folder that is not there, or options that do not fit.
+            ImportError: for .mp4 without imageio-ffmpeg.
+        """
+        target = checked_output(path, EXTENSIONS)
+        kind = target.suffix.lower()
+        _check_options(kind, frame, sheet, fps, scale)
+        write_whole(target, self._encoded(kind, frame, sheet, fps, scale))
+        return target
+
+    def _encoded(self, kind: str, frame: int | None, sheet: bool, fps: float, scale: float | None) -> bytes:
+        """The content of a file of this kind."""
+        if kind == ".html":
+            from polyconv.see.page import page
+
+            return page(self, fps).encode()
+        if kind == ".svg":
+            return svg(self.picture(frame)).encode()
+        from polyconv.see import film
+
+        chosen = scale or (2.0 if kind in (".png", ".mp4") and not sheet else 1.0)
+        if kind == ".png" and not sheet:
+            return film.png(self.picture(frame), chosen)
+        film.check_size(self.frames, len(self.frames), chosen)
+        if sheet:
+            return film.sheet(self.frames, chosen)
+        write = {".gif": film.gif, ".webp": film.webp, ".apng": film.apng, ".mp4": film.mp4}[kind]
+        return write(self.frames, fps, chosen)
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it: with its player."""
+        from polyconv.see.page import embedded
+
+        return embedded(self)
+
     def _repr_svg_(self) -> str:
         """How a notebook shows it where nothing moves."""
         return svg(self.picture())
@@ -76,6 +140,17 @@ class Drawing:
         """What is drawn, and in how many frames."""
         size = f"{self._composer.width}x{self._composer.height}"
         return f"Drawing({self.scene.title!r}, {len(self.frames)} frames of {size})"
+
+
+def _check_options(kind: str, frame: int | None, sheet: bool, fps: float, scale: float | None) -> None:
+    """Refuse what has no meaning for a kind of file."""
+    if frame is not None and (kind not in (".svg", ".png") or sheet):
+        raise ValueError(f"frame={frame} is for one picture, .svg or .png; a {'sheet' if sheet else kind} has them all")
+    if sheet and kind != ".png":
+        raise ValueError(f"a sheet of all frames is a .png, got {kind}")
+    for value, name, low, high in ((fps, "fps", 0.1, 30.0), (1.0 if scale is None else scale, "scale", 0.25, 8.0)):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise ValueError(f"{name} must be a number from {low:g} to {high:g}, got {value!r}")
 
 
 def draw(

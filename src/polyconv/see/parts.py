@@ -138,6 +138,7 @@ class Step:
         moments: how many frames the step has when none is left out.
         notes: sentences that belong under the picture.
         groups: groups of channels.
+        bias: (out_channels,), or None.
     """
 
     name: str
@@ -154,6 +155,7 @@ class Step:
     kernels: Mapping[tuple[int, int], Grid] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     groups: int = 1
+    bias: Array | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -282,4 +282,5 @@ def make_step(sliding: Sliding, name: str, line: str, notes: tuple[str, ...]) ->
         kernels=sliding.kernels(),
         notes=notes,
         groups=sliding.groups,
+        bias=sliding.bias,
     )

@@ -190,4 +190,5 @@ class Stamping:
             },
             notes=notes,
             groups=self.groups,
+            bias=self.bias,
         )

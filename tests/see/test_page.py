@@ -1,0 +1,182 @@
+"""The page in a real browser: step, slide, pin, keys; nothing is asked of any host."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import polyconv as pc
+from polyconv.see.kinds import EXAMPLES
+from polyconv.see.sums import sums
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, where there is one."""
+    api = pytest.importorskip("playwright.sync_api", reason="NOT RUN: the player's tests need playwright")
+    if CHROMIUM is None:
+        pytest.skip("NOT RUN: the player's tests need Chromium (apt install chromium)")
+    with api.sync_playwright() as play:
+        made = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield made
+        made.close()
+
+
+class Visit:
+    """A page opened from its file, with what it complained of and asked for."""
+
+    def __init__(self, browser: Any, path: Path, **context: Any) -> None:
+        self.context = browser.new_context(**context)
+        self.page = self.context.new_page()
+        self.errors: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda m: self.errors.append(m.text) if m.type in ("error", "warning") else None)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(path.as_uri())
+
+    def close(self) -> None:
+        self.context.close()
+        assert self.errors == []
+        assert [url for url in self.requests if not url.startswith(("file:", "data:"))] == []
+
+
+def saved(text: str, folder: Path, *size: Any, **options: Any) -> tuple[pc.Network, Path]:
+    drawing = pc.network(text).draw(*size, **options)
+    return drawing, drawing.save(folder / "page.html")
+
+
+def test_step_slide_and_keys(browser, tmp_path):
+    drawing, path = saved("conv 3x3 2 stride 2 padding 1", tmp_path, (5, 5), 2)
+    visit = Visit(browser, path, reduced_motion="reduce")
+    page, count = visit.page, len(drawing.frames)
+    where = lambda: int(page.locator("#where").inner_text())  # noqa: E731
+    assert where() == 1
+    page.click("#forward")
+    page.click("#forward")
+    assert where() == 3
+    page.click("#back")
+    assert where() == 2
+    page.click("#last")
+    assert where() == count
+    page.keyboard.press("ArrowLeft")
+    assert where() == count - 1
+    page.keyboard.press("Home")
+    assert where() == 1
+    page.locator("#step").fill("7")
+    assert where() == 8
+    words = page.locator("#picture svg text").all_text_contents()
+    assert drawing.scene.frames[7].lines[0] in words
+    assert "input" in words
+    assert "output of this operation" in words
+    visit.close()
+
+
+def test_play_pause_and_reduced_motion(browser, tmp_path):
+    import playwright.sync_api as api
+
+    _, path = saved("conv 3x3 1", tmp_path, (5, 5))
+    still = Visit(browser, path, reduced_motion="reduce")
+    still.page.wait_for_timeout(900)
+    assert still.page.locator("#where").inner_text() == "1"
+    still.close()
+    moving = Visit(browser, path, reduced_motion="no-preference")
+    moving.page.select_option("#speed", "4")
+    api.expect(moving.page.locator("#where")).to_have_text("3")
+    moving.page.click("#play")
+    assert moving.page.locator("#play").get_attribute("aria-label") == "Play"
+    before = moving.page.locator("#where").inner_text()
+    moving.page.wait_for_timeout(600)
+    assert moving.page.locator("#where").inner_text() == before
+    moving.close()
+
+
+@pytest.mark.parametrize("view", ["slide", "stamp"])
+def test_click_an_output_to_pin_its_sum(browser, tmp_path, view):
+    drawing, path = saved("transposed 3x3 1 stride 2", tmp_path, (3, 3), view=view)
+    visit = Visit(browser, path, reduced_motion="reduce")
+    page = visit.page
+    page.locator('[data-cell="0:0:2,2"]').click()
+    line = page.locator("#lines p").first.inner_text()
+    assert page.locator("#which").inner_text().endswith("output channel 0, position (2, 2)")
+    total = line.rpartition("= ")[2].replace("−", "-")
+    assert float(total) == drawing.scene.values[1][0, 2, 2]
+    pinned = page.locator("#pin > *")
+    assert pinned.count() == 1
+    page.click("#first")
+    assert pinned.count() == 1
+    page.keyboard.press("Escape")
+    assert pinned.count() == 0
+    page.keyboard.press("p")
+    assert page.locator("#lines p").count() == 1
+    visit.close()
+
+
+def test_every_control_has_a_name_and_the_page_fits_a_phone(browser, tmp_path):
+    _, path = saved("conv 3x3 2 | maxpool 3x3", tmp_path, (11, 11), theme="dark")
+    visit = Visit(browser, path, reduced_motion="reduce", viewport={"width": 375, "height": 700})
+    page = visit.page
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+    for control in page.locator("button:visible, select, input").all():
+        named = "e => e.getAttribute('aria-label') || (e.labels[0] || e).textContent.trim()"
+        assert control.evaluate(named)
+    assert page.locator("svg[role=img] > title").count() == 1
+    visit.close()
+
+
+def test_a_notebook_frame_runs_its_player(browser, tmp_path):
+    drawing = pc.network("conv 3x3 1").draw((4, 4))
+    (tmp_path / "book.html").write_text(f"<!doctype html><title>book</title>{drawing._repr_html_()}")
+    visit = Visit(browser, tmp_path / "book.html", reduced_motion="reduce")
+    frame = visit.page.frame_locator("iframe")
+    frame.locator("#first").click()
+    frame.locator("#forward").click()
+    assert frame.locator("#where").inner_text() == "2"
+    visit.close()
+
+
+# -- without a browser -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda e: e.name)
+def test_every_kind_makes_a_page_that_stands_alone(example, tmp_path):
+    drawing = example.draw(max_frames=6)
+    text = drawing.save(tmp_path / "page.html").read_text()
+    assert not re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?(?!data:)(?:https?:|//)", text)
+    data = json.loads(re.search(r'<script id="data"[^>]*>(.*?)</script>', text, re.S)[1])
+    assert len(data["frames"]) == len(data["said"]) == len(drawing.frames)
+    assert max(number for frame in data["frames"] for number in frame) == len(data["shapes"]) - 1
+    assert "%%" not in text.replace(json.dumps(data), "").split("<script>")[0]
+    tags = {tag for shape in data["shapes"] for tag in re.findall(r'data-cell="([^"]*)"', shape)}
+    assert set(data["outputs"]) <= tags
+
+
+def test_hostile_contents_are_never_markup(tmp_path):
+    drawing = pc.network("conv 3x3 1").draw((4, 4))
+    object.__setattr__(drawing.scene, "title", '</script><script>alert("1")</script><img src=x onerror=alert(1)>')
+    text = drawing.save(tmp_path / "page.html").read_text()
+    assert "<img" not in text
+    assert text.count("<script") == 2
+    assert "srcdoc" in drawing._repr_html_()
+    assert "<img" not in drawing._repr_html_()
+
+
+@pytest.mark.parametrize("text", ["conv 3x3 2 padding 1", "transposed 3x3 2 stride 2 padding 1 relu", "maxpool 2x2"])
+def test_sums_reach_the_outputs(text):
+    made = pc.network(text).draw((4, 4), 2).scene
+    found = sums(made)
+    data = [key for key in found if made.steps[0].outputs[0].kinds[key[2]] == 0]
+    assert len(data) == made.values[1].size
+    for _, channel, cell in data:
+        position = tuple(c + low for c, low in zip(cell, made.steps[0].outputs[0].low, strict=True))
+        said = found[0, channel, cell].lines[-1].replace("−", "-").split(" ")[-1]
+        np.testing.assert_allclose(float(said), made.values[1][(channel, *position)], rtol=0.01)
