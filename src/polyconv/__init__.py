@@ -33,6 +33,7 @@ from polyconv.operators import (
 if TYPE_CHECKING:
     from polyconv import architectures
     from polyconv.count.advice import Advice, check
+    from polyconv.count.alternatives import Comparison, compare
     from polyconv.count.field import MisalignedError, receptive_field
     from polyconv.count.matrix import matrix
 
@@ -44,6 +45,7 @@ __all__ = [
     "Advice",
     "BatchNorm",
     "Branches",
+    "Comparison",
     "Conv",
     "ConvTranspose",
     "GlobalPool",
@@ -59,6 +61,7 @@ __all__ = [
     "architectures",
     "avg_pool",
     "check",
+    "compare",
     "conv",
     "conv_transpose",
     "depthwise_conv",
@@ -74,8 +77,10 @@ __all__ = [
 _MODULES = ("architectures",)
 _LATER = {  # what is imported when it is first used
     "Advice": "polyconv.count.advice",
+    "Comparison": "polyconv.count.alternatives",
     "MisalignedError": "polyconv.count.field",
     "architectures": "polyconv.architectures",
+    "compare": "polyconv.count.alternatives",
     "check": "polyconv.count.advice",
     "matrix": "polyconv.count.matrix",
     "receptive_field": "polyconv.count.field",

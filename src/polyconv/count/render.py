@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from polyconv.count.tally import Report, Row
 
 WIDEST_TEXT = 40
+Line: TypeAlias = tuple[str, ...]
 TOTAL = "total"
 
 
@@ -109,21 +110,26 @@ def remarks(report: Report) -> list[str]:
 
 def as_text(report: Report) -> str:
     """A plain table."""
-    lines = [[column.heading for column in SHOWN], *cells(report)]
-    for row in lines:
-        row[1] = _shortened(row[1])
-    widths = [max(len(row[number]) for row in lines) for number in range(len(SHOWN))]
+    lines = [tuple(column.heading for column in SHOWN), *map(tuple, cells(report))]
+    lines = [(line[0], _shortened(line[1]), *line[2:]) for line in lines]
+    numbers = [index for index, column in enumerate(SHOWN) if column.number]
+    return "\n".join([as_columns(lines, numbers, total=True), *remarks(report)])
 
-    def line(row: list[str]) -> str:
+
+def as_columns(lines: Sequence[Line], numbers: Collection[int], *, total: bool = False) -> str:
+    """Lines of texts under one another, numbers to the right; rules under the heading and above a total."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+
+    def shown(line: Line) -> str:
         padded = (
-            text.rjust(width) if column.number else text.ljust(width)
-            for text, width, column in zip(row, widths, SHOWN, strict=True)
+            text.rjust(width) if index in numbers else text.ljust(width)
+            for index, (text, width) in enumerate(zip(line, widths, strict=True))
         )
         return "  ".join(padded).rstrip()
 
     rule = "  ".join("-" * width for width in widths)
-    body = [line(lines[0]), rule, *map(line, lines[1:-1]), rule, line(lines[-1])]
-    return "\n".join([*body, *remarks(report)])
+    head, *body = map(shown, lines)
+    return "\n".join([head, rule, *body[:-1], *([rule] if total else []), *body[-1:]])
 
 
 def as_html(report: Report) -> str:
