@@ -3,5 +3,6 @@
 from polyconv.run.cpu.algorithms.dense import DENSE
 from polyconv.run.cpu.algorithms.depthwise import DEPTHWISE
 from polyconv.run.cpu.algorithms.record import Algorithm
+from polyconv.run.cpu.algorithms.winograd import WINOGRAD
 
-ALGORITHMS: tuple[Algorithm, ...] = (DENSE, DEPTHWISE)
+ALGORITHMS: tuple[Algorithm, ...] = (DENSE, DEPTHWISE, WINOGRAD)
