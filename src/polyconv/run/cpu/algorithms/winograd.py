@@ -10,9 +10,10 @@ for m^d outputs instead of r^d taps each: F(4x4, 3x3) multiplies 36 times where 
     and for each tile:        out = transform back of M[:, tile], + bias, activation
 
 V lies in a thread's scratch where there are many tiles ("run1" does it all, the *fused* way), or in the shared
-workspace where there are few and the work is split over output channels ("run0", a barrier, then "run1"). Axes that are not short keep their
-taps as a longer sum. A dilated axis is d interleaved pictures: a tile's positions lie d apart. Inputs on padding are
-read from a row of zeros, outputs beyond the border are written to a row of trash: every tile runs the same code.
+workspace where there are few and the work is split over output channels ("run0", a barrier, then "run1"). Axes that
+are not short keep their taps as a longer sum. A dilated axis is d interleaved pictures: a tile's positions lie d
+apart. Inputs on padding are read from a row of zeros, outputs beyond the border are written to a row of trash: every
+tile runs the same code.
 
 The result is not exact on integers; see docs/engine.md for the measured error. The order of every sum depends on the
 place in the picture alone.
@@ -40,7 +41,7 @@ from polyconv.run.cpu.algorithms.record import (
     pixels_contiguous,
     words,
 )
-from polyconv.run.cpu.emit import Kernel, Value, Var, join
+from polyconv.run.cpu.emit import Kernel, Value, join
 from polyconv.run.cpu.target import Target
 from polyconv.run.problem import Array, Problem
 
@@ -227,7 +228,8 @@ class _Kernel:
     def origin(self, number: Value) -> tuple[Value, list[Value]]:
         """The picture and the first output position along each axis of a tile."""
         k, w = self.k, self.w
-        rest, places = number, []
+        rest = number
+        places: list[Value] = []
         for axis in reversed(range(self.problem.ndim)):
             place = w[f"at{axis}"] + rest % w[f"count{axis}"]
             places.insert(0, k.load(k.word_at(w["starts"], place), "i64"))
@@ -458,7 +460,7 @@ class _Kernel:
 
 
 def _combined(k: Kernel, matrix: Matrix, data: list[Value]) -> list[Value]:
-    """matrix @ data; two rows that differ in signs only share their sums of the terms that agree, and of the others."""
+    """Matrix @ data; two rows that differ in signs only share their sums of the terms that agree, and of the others."""
     results: list[Value | None] = [None] * len(matrix)
     for number, row in enumerate(matrix):
         if results[number] is not None:
@@ -524,7 +526,8 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     blocks = -(-tiles // block)
     chunk = out_blocks if fused else max(1, out_blocks // max(1, 4 * threads // blocks))
     chunks = -(-out_blocks // chunk)
-    out_stride, axes, at = problem.out_channels * item, [], product(counts) and sum(counts)
+    out_stride, at = problem.out_channels * item, sum(counts)
+    axes: list[int] = []
     for axis in reversed(range(problem.ndim)):
         at -= counts[axis]
         axes[:0] = [counts[axis], at, sizes.padding[axis][0], sizes.in_size[axis], sizes.x_strides[axis + 1] * item]
@@ -548,9 +551,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     return Schedule(arguments, tuple(steps), scratch, 0 if fused else v_bytes, (table,), reason)
 
 
-def _blocking(
-    shape: _Shape, target: Target, tiles: int, out_blocks: int, threads: int, item: int
-) -> tuple[int, bool]:
+def _blocking(shape: _Shape, target: Target, tiles: int, out_blocks: int, threads: int, item: int) -> tuple[int, bool]:
     """Tiles of a block; and whether V stays in a thread's scratch (many tiles) or is shared (few)."""
     one = shape.points * shape.row * item
     most = int(target.l2_bytes * SHARE_OF_L2) // one
@@ -566,16 +567,30 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     shape = _shape(problem, tile, target)
     item = problem.numpy_dtype().itemsize
     tiles = sizes.batch * product(
-        [sum(-(-(size - r) // (d * m)) for r in range(min(d, size))) if m > 1 else size for size, d, m in
-         zip(sizes.out_size, problem.dilation, shape.outputs, strict=True)]
+        [
+            sum(-(-(size - r) // (d * m)) for r in range(min(d, size))) if m > 1 else size
+            for size, d, m in zip(sizes.out_size, problem.dilation, shape.outputs, strict=True)
+        ]
     )
     vectors = shape.blocks.vectors * problem.groups
     products = tiles * shape.points * shape.depth * vectors / 3.3e9
     moved = tiles * shape.points * (shape.row / shape.lanes * 4 + vectors * 3.5) / 3.3e9
     block, _ = _blocking(shape, target, max(tiles, 1), vectors, max(threads, 2), item)
     u_bytes = shape.points * shape.depth * shape.blocks.lanes * problem.groups * item
-    reading = u_bytes * -(-max(tiles, 1) // block) / 25e9
+    reading = u_bytes * -(-max(tiles, 1) // block) / 45e9
     return (max(products, reading) + moved) / threads
+
+
+def error_bound(problem: Problem, tile: Tile) -> float:
+    """The largest error to expect, over 2^-24 times the largest sum of |weight| |x| of any output.
+
+    Outputs of one tile share rounding errors, so that an output among larger ones has an error of their size.
+    Each short axis multiplies the error by how much its transforms can amplify (F(2, 3): 2, F(4, 3): 8); the channels'
+    sums add a little. On random data of 64 to 256 channels F(4x4, 3x3) reached 34 and F(2x2, 3x3) 2.9.
+    """
+    amplified = {(2, 3): 2.0, (4, 3): 8.0, (2, 5): 6.0, (4, 7): 12.0}
+    found = [amplified[(m, r)] for m, r in zip(tile.outputs, problem.kernel_size, strict=True) if m]
+    return 2 * float(np.prod(found)) + 4
 
 
 WINOGRAD = Algorithm("winograd", fits, variants, emit, pack, schedule, cost, pixels_contiguous)

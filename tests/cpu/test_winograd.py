@@ -1,0 +1,99 @@
+"""Winograd's convolution, forced: within its stated error, the same bits however it is cut, nothing else touched."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+import oracle
+from cpu import forced
+from cpu.forced import TARGETS, Layer
+from polyconv.run.cpu.algorithms import winograd
+from polyconv.run.cpu.algorithms.cook_toom import short_convolution
+from polyconv.run.cpu.target import host
+from polyconv.run.plan import CompiledEngine
+from polyconv.run.problem import Problem
+
+wide = pytest.mark.skipif(host().vector_registers < 32, reason="needs 32 vector registers")
+
+CASES = [
+    Layer("conv", (9, 19), (3, 3), (7, 11), padding=((1, 1), (1, 1)), activation="relu"),
+    Layer("conv", (17, 8), (3, 3), (9, 5), dilation=(2, 3), padding=((2, 0), (3, 4))),
+    Layer("conv", (16, 24), (3, 3), (6, 7), groups=2, bias=False, strided=True),
+    Layer("conv", (8, 33), (3,), (59,), padding=((2, 0),)),
+    Layer("conv", (10, 8), (1, 7), (3, 13), padding=((0, 0), (3, 3)), batch=1),
+    Layer("conv", (8, 9), (5, 2), (7, 5), padding=((2, 2), (1, 0))),
+    Layer("conv", (8, 11), (3, 3, 3), (4, 5, 7), dilation=(2, 1, 1), padding=((2, 2), (1, 1), (0, 1))),
+    Layer("conv", (8, 8), (3, 3), (1, 1), padding=((1, 1), (1, 1)), batch=3),
+]
+
+
+@wide
+@pytest.mark.parametrize("layer", CASES, ids=str)
+def test_same_bits_however_it_is_cut(layer):
+    forced.check(layer, "winograd", TARGETS["host"](), exact=False)
+
+
+def _error(layer: Layer, tile: winograd.Tile, seed: int) -> float:
+    """The largest error over 2^-24 times the largest sum of |weight| |x|."""
+    rng = np.random.default_rng(seed)
+    problem = layer.problem()
+    x = rng.normal(size=(layer.batch, *layer.in_size, layer.channels[0])).astype(np.float32)
+    x = np.maximum(x, 0) + np.float32(seed % 3)
+    weight = rng.normal(size=problem.weight_shape()).astype(np.float32)
+    options = {"dilation": layer.ones(layer.dilation), "padding": layer.ones(layer.padding, (0, 0))}
+    options |= {"groups": layer.groups, "layout": layer.layout}
+    wanted = oracle.conv(x.astype(np.float64), weight.astype(np.float64), **options).y
+    scale = oracle.conv(np.abs(x).astype(np.float64), np.abs(weight).astype(np.float64), **options).y
+    padding, out_size = layer.ones(layer.padding, (0, 0)), wanted.shape[1:-1]
+    found = CompiledEngine(algorithm="winograd", tile=tile).prepare(problem, weight, None)(x, padding, out_size)
+    return float(np.abs(found - wanted).max() / scale.max() * 2**24)
+
+
+@wide
+@pytest.mark.parametrize("layer", [case for case in CASES if case.batch > 1][:6], ids=str)
+def test_the_error_is_within_the_stated_bound(layer):
+    layer = Layer(**{**{name: getattr(layer, name) for name in layer.__dataclass_fields__}, "activation": None,
+                     "bias": False, "strided": False})  # fmt: skip
+    for tile in winograd.variants(layer.problem(), host()):
+        for seed in range(3):
+            assert _error(layer, tile, seed) <= winograd.error_bound(layer.problem(), tile)
+
+
+def test_the_bound_would_notice_a_wrong_kernel():
+    layer = Layer("conv", (8, 8), (3, 3), (8, 8), bias=False)
+    tile = winograd.Tile((4, 4))
+    assert winograd.error_bound(layer.problem(), tile) * 2**-24 < 1e-4
+
+
+@pytest.mark.parametrize(("outputs", "taps"), [(2, 3), (4, 3), (2, 5), (4, 7), (3, 2), (6, 3)])
+def test_short_convolutions_are_exact(outputs, taps):
+    found = short_convolution(outputs, taps)
+    data = [Fraction(7 * n * n - 11 * n + 3) for n in range(found.points)]
+    kernel = [Fraction(5 - 3 * n, 2) for n in range(taps)]
+
+    def times(matrix, vector):
+        return [sum(a * b for a, b in zip(row, vector, strict=True)) for row in matrix]
+
+    products = [a * b for a, b in zip(times(found.kernel, kernel), times(found.data, data), strict=True)]
+    wanted = [sum(data[n + k] * kernel[k] for k in range(taps)) for n in range(outputs)]
+    assert times(found.inverse, products) == wanted
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"op": "conv_transpose"}, "computes convolutions"),
+        ({"stride": (2, 1)}, r"stride is \(2, 1\)"),
+        ({"dtype": "float64"}, "exactness"),
+        ({"in_channels": 4}, "few channels"),
+        ({"kernel_size": (4, 4)}, r"no axis of the kernel \(4, 4\)"),
+    ],
+)
+def test_says_what_it_is_not_for(change, why):
+    import re
+    from dataclasses import replace
+
+    problem = Problem("conv", 16, 16, (3, 3), (1, 1), (1, 1), 1, True, None, "float32", "channels_last")
+    assert winograd.fits(problem, host()) is None or host().vector_registers < 32
+    assert re.search(why, winograd.fits(replace(problem, **change), host()) or "")
