@@ -1,0 +1,102 @@
+"""The referee: what a chain of layers gives, in float64 NumPy, sharing no code with any player (polyconv included).
+
+A convolution is a sum over taps: for every tap, the inputs it sees (a strided slice of the padded input) times its
+weights. A transposed convolution runs the same sum backwards.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+
+from polyconv.run.bench.case import Case, Step, Weights
+from polyconv.run.problem import Array
+
+
+def reference(case: Case, x: Array, weights: Sequence[Weights]) -> Array:
+    """The case's answer in float64, as (batch, channels, *spatial)."""
+    y = x.astype(np.float64)
+    for step, (weight, bias) in zip(case.steps, weights, strict=True):
+        if weight is None:
+            y = _pool(step, y)
+        else:
+            y = (_transposed if step.op == "conv_transpose" else _conv)(step, y, weight.astype(np.float64))
+        if bias is not None:
+            y = y + bias.astype(np.float64).reshape(-1, *(1,) * len(step.kernel))
+        if step.activation is not None:
+            y = ACTIVATIONS[step.activation](y)
+    return y
+
+
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+ACTIVATIONS = {
+    "relu": lambda y: np.maximum(y, 0),
+    "relu6": lambda y: np.clip(y, 0, 6),
+    "leaky_relu": lambda y: np.where(y < 0, 0.01 * y, y),
+    "silu": lambda y: y / (1 + np.exp(-y)),
+    "gelu": lambda y: y * (1 + _erf(y / 2**0.5)) / 2,
+    "sigmoid": lambda y: 1 / (1 + np.exp(-y)),
+    "tanh": np.tanh,
+    "hardswish": lambda y: y * np.clip(y + 3, 0, 6) / 6,
+}
+
+
+def _conv(step: Step, x: Array, weight: Array) -> Array:
+    padded = np.pad(x, ((0, 0), (0, 0), *step.padding))
+    size = _positions(step, padded.shape[2:])
+    batch, groups = len(x), step.groups
+    y = np.zeros((batch, step.out_channels, *size))
+    for tap in product(*map(range, step.kernel)):
+        seen = padded[(..., *_window(step, tap, size))]
+        y += _mix(weight[(..., *tap)].reshape(groups, -1, weight.shape[1]), seen, y.shape)
+    return y
+
+
+def _transposed(step: Step, x: Array, weight: Array) -> Array:
+    size, extra = x.shape[2:], step.output_padding or (0,) * len(step.kernel)
+    axes = list(zip(size, step.kernel, step.stride, step.dilation, step.padding, extra, strict=True))
+    whole = [(n - 1) * s + 1 + (k - 1) * d + e for n, k, s, d, _, e in axes]
+    y = np.zeros((len(x), step.out_channels, *whole))
+    by_group = weight.reshape(step.groups, -1, *weight.shape[1:])
+    for tap in product(*map(range, step.kernel)):
+        y[(..., *_window(step, tap, size))] += _mix(
+            by_group[(..., *tap)].swapaxes(1, 2), x, (len(x), step.out_channels, *size)
+        )
+    return y[(..., *(slice(b, n - a) for n, (*_, (b, a), _) in zip(whole, axes, strict=True)))]
+
+
+def _mix(matrices: Array, x: Array, shape: tuple[int, ...]) -> Array:
+    """Each group's (out, in) matrix applied to its channels of x."""
+    groups, outputs, inputs = matrices.shape
+    columns = np.ascontiguousarray(x).reshape(len(x), groups, inputs, -1)
+    if inputs == 1:  # an outer product: broadcasting is quicker than many tiny matrix products
+        return (matrices * columns).reshape(shape)
+    return (matrices @ columns).reshape(shape)
+
+
+def _pool(step: Step, x: Array) -> Array:
+    largest = step.op == "max_pool"
+    widths = ((0, 0), (0, 0), *step.padding)
+    padded = np.pad(x, widths, constant_values=-np.inf if largest else 0.0)
+    size = _positions(step, padded.shape[2:])
+    taps = [padded[(..., *_window(step, tap, size))] for tap in product(*map(range, step.kernel))]
+    if largest:
+        return np.maximum.reduce(taps)
+    if step.count_include_pad:
+        return sum(taps) / len(taps)
+    real = np.pad(np.ones(x.shape[2:]), step.padding)
+    return sum(taps) / sum(real[_window(step, tap, size)] for tap in product(*map(range, step.kernel)))
+
+
+def _positions(step: Step, padded: Sequence[int]) -> tuple[int, ...]:
+    axes = zip(padded, step.kernel, step.stride, step.dilation, strict=True)
+    return tuple((n - (k - 1) * d - 1) // s + 1 for n, k, s, d in axes)
+
+
+def _window(step: Step, tap: Sequence[int], size: Sequence[int]) -> tuple[slice, ...]:
+    """The inputs that one tap sees, over all ``size`` positions of each axis."""
+    axes = zip(tap, size, step.stride, step.dilation, strict=True)
+    return tuple(slice(t * d, t * d + (n - 1) * s + 1, s) for t, n, s, d in axes)

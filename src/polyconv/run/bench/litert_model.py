@@ -1,0 +1,124 @@
+"""A case as a LiteRT (TensorFlow Lite) model, converted by TensorFlow; LiteRT runs it through XNNPACK."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from polyconv.run.bench.case import Case, Step, Weights
+from polyconv.run.problem import Array
+
+FILE = "model.tflite"
+_LOWEST = np.finfo(np.float32).min
+
+
+def refuses(case: Case) -> str | None:
+    """Why LiteRT has no XNNPACK kernel for this case, or None."""
+    if case.ndim > 2:
+        return "XNNPACK has no 3-D operators"
+    for step in case.steps:
+        if step.op == "conv_transpose" and (step.groups > 1 or set(step.dilation) != {1}):
+            return "LiteRT's transposed convolution has no groups or dilation"
+        if any(min(pair) < 0 for pair in step.padding):
+            return "LiteRT takes no negative padding"
+        if step.is_pool and set(step.dilation) != {1}:
+            return "LiteRT's pooling has no dilation"
+        if step.op == "avg_pool" and not step.count_include_pad and _named(step, (1, 1)) != "VALID":
+            return "LiteRT's average pool with padding left out of the count is not converted"
+    return None
+
+
+def convert(case: Case, weights: list[Weights]) -> bytes:
+    """The model file of a case: channels last, 1-D as 2-D of height 1."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    tf = import_module("tensorflow")
+    case = case.lifted()
+    batch, channels, height, width = case.shape
+
+    def forward(x: Any) -> Any:
+        for step, (weight, bias) in zip(case.steps, weights, strict=True):
+            x = _operator(tf, step, x, None if weight is None else weight.reshape(step.weight_shape() or ()))
+            x = x if bias is None else tf.nn.bias_add(x, bias)
+            x = x if step.activation is None else _activation(tf, step.activation)(x)
+        return x
+
+    traced = tf.function(forward, input_signature=[tf.TensorSpec((batch, height, width, channels), tf.float32)])
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([traced.get_concrete_function()])
+    return bytes(converter.convert())
+
+
+def _operator(tf: Any, step: Step, x: Any, weight: Array | None) -> Any:
+    if step.op == "conv_transpose" and weight is not None:
+        return _transposed(tf, step, x, weight)
+    named = _named(step, tuple(x.shape[1:3]))
+    if named is None:
+        fill = _LOWEST if step.op == "max_pool" else 0.0
+        x = tf.pad(x, [[0, 0], *map(list, step.padding), [0, 0]], constant_values=fill)
+        named = "VALID"
+    if weight is None:
+        pool = tf.nn.max_pool2d if step.op == "max_pool" else tf.nn.avg_pool2d
+        return pool(x, step.kernel, step.stride, named)
+    kernel = np.moveaxis(weight, (0, 1), (-1, -2))
+    if not step.is_depthwise:
+        return tf.nn.conv2d(x, kernel, step.stride, named, dilations=step.dilation)
+    multiplier = step.out_channels // step.in_channels
+    kernel = kernel.reshape(*step.kernel, step.in_channels, multiplier)
+    strides, dilations = [1, *step.stride, 1], [1, *step.dilation, 1]
+    return tf.raw_ops.DepthwiseConv2dNative(
+        input=x, filter=kernel, strides=strides, padding=named, dilations=dilations
+    )
+
+
+def _transposed(tf: Any, step: Step, x: Any, weight: Array) -> Any:
+    """By the padding word that crops alike where there is one, else whole and then cut."""
+    kernel = np.moveaxis(weight, (0, 1), (-1, -2))  # (kh, kw, out, in)
+    extra = step.output_padding or (0, 0)
+    axes = list(zip(x.shape[1:3], step.kernel, step.stride, step.padding, extra, strict=True))
+    whole = [(size - 1) * stride + taps for size, taps, stride, _, _ in axes]
+    wanted = [full - sum(pad) + more for full, (_, _, _, pad, more) in zip(whole, axes, strict=True)]
+    shape = [x.shape[0], *wanted, step.out_channels]
+    if all(_crops(size, *axis) == axis[3] for size, axis in zip(wanted, axes, strict=True)):
+        return tf.nn.conv2d_transpose(x, kernel, shape, list(step.stride), "SAME")
+    y = tf.nn.conv2d_transpose(x, kernel, [x.shape[0], *whole, step.out_channels], list(step.stride), "VALID")
+    return y[:, *(slice(pad[0], pad[0] + size) for size, (_, _, _, pad, _) in zip(wanted, axes, strict=True))]
+
+
+def _crops(wanted: int, size: int, taps: int, stride: int, pad: tuple[int, int], extra: int) -> tuple[int, int] | None:
+    """What SAME crops of an axis of this output size, or None where it does not lead back to the input's size."""
+    if -(-wanted // stride) != size:
+        return None
+    total = max(0, (size - 1) * stride + taps - wanted)
+    return (total // 2, total - total // 2)
+
+
+def _named(step: Step, size: tuple[int, ...]) -> str | None:
+    """The padding word that TensorFlow has for a step's padding at this input size, or None."""
+    if all(pair == (0, 0) for pair in step.padding):
+        return "VALID"
+    words = []
+    for extent, taps, stride, rate, pair in zip(
+        size, step.kernel, step.stride, step.dilation, step.padding, strict=True
+    ):
+        total = max(0, (-(-extent // stride) - 1) * stride + (taps - 1) * rate + 1 - extent)
+        words.append(pair == (total // 2, total - total // 2))
+    return "SAME" if all(words) else None
+
+
+def _activation(tf: Any, name: str) -> Callable[[Any], Any]:
+    known: dict[str, Callable[[Any], Any]] = {
+        "relu": tf.nn.relu,
+        "relu6": tf.nn.relu6,
+        "leaky_relu": lambda x: tf.nn.leaky_relu(x, 0.01),
+        "silu": tf.nn.silu,
+        "gelu": tf.nn.gelu,
+        "sigmoid": tf.nn.sigmoid,
+        "tanh": tf.nn.tanh,
+        "hardswish": lambda x: x * tf.nn.relu6(x + 3.0) / 6.0,
+    }
+    if name not in known:
+        raise NotImplementedError(f"activation {name!r} has no counterpart here; there are {', '.join(known)}")
+    return known[name]
