@@ -70,7 +70,7 @@ def _transposed(step: Step, x: Array, weight: Array) -> Array:
 
 def _mix(matrices: Array, x: Array, shape: tuple[int, ...]) -> Array:
     """Each group's (out, in) matrix applied to its channels of x."""
-    groups, outputs, inputs = matrices.shape
+    groups, _outputs, inputs = matrices.shape
     columns = np.ascontiguousarray(x).reshape(len(x), groups, inputs, -1)
     if inputs == 1:  # an outer product: broadcasting is quicker than many tiny matrix products
         return (matrices * columns).reshape(shape)

@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from polyconv.run.bench.case import Case, Step
+from polyconv.run.bench.case import Case, case_of
 
 HERE = Path(__file__).parent
 LISTS = {"suite": HERE / "layers.json", "others": HERE / "layers_other.json"}
@@ -16,8 +16,15 @@ _OPERATORS = {"conv": "conv", "conv_transpose": "transposed", "max_pool": "maxpo
 
 def layers(name: str = "suite") -> list[Case]:
     """The single layers of a list: no bias, no activation."""
-    data = json.loads(LISTS[name].read_text())
-    return [_case(dict(zip(data["fields"], row, strict=False))) for row in data["layers"]]
+    return [
+        case_of(notation(row), (row["batch"], row["in_channels"], *row["spatial"]), row["name"]) for row in rows(name)
+    ]
+
+
+def rows(name: str = "suite") -> list[dict[str, Any]]:
+    """The single layers of a list as written, by field."""
+    fields = _rows(name, "fields")
+    return [dict(zip(fields, row, strict=True)) for row in _rows(name, "layers")]
 
 
 def select(cases: list[Case], pattern: str) -> list[Case]:
@@ -32,33 +39,27 @@ def select(cases: list[Case], pattern: str) -> list[Case]:
     return chosen
 
 
-def _case(row: dict[str, Any]) -> Case:
-    ndim = len(row["spatial"])
-    stride, dilation, padding = (_per_axis(row[name], ndim) for name in ("stride", "dilation", "padding"))
-    step = Step(
-        op=row["op"],
-        in_channels=row["in_channels"],
-        out_channels=row["out_channels"],
-        kernel=tuple(row["kernel"]),
-        stride=stride,
-        padding=tuple((amount, amount) for amount in padding),
-        dilation=dilation,
-        groups=row["groups"],
-    )
-    return Case(row["name"], _notation(step), (row["batch"], row["in_channels"], *row["spatial"]), (step,))
+def chains(name: str = "suite") -> list[Case]:
+    """The chains of a list, with the biases and activations that their text says."""
+    return [case_of(text, shape, title) for title, text, shape in _rows(name, "chains")]
 
 
-def _per_axis(value: int | list[int], ndim: int) -> tuple[int, ...]:
-    return tuple(value) if isinstance(value, list) else (value,) * ndim
+def _rows(name: str, part: str) -> list[Any]:
+    rows: list[Any] = json.loads(LISTS[name].read_text()).get(part, [])
+    return rows
 
 
-def _notation(step: Step) -> str:
-    """The step as one line of text, every setting written out."""
+def notation(row: dict[str, Any]) -> str:
+    """A row of a list as one line of text, every setting written out; no bias.
 
-    def by(values: tuple[int, ...]) -> str:
-        return "x".join(map(str, values))
+    >>> notation({"op": "max_pool", "kernel": [3, 3], "stride": 2, "padding": [1, 0]})
+    'maxpool 3x3 stride 2 padding 1x0'
+    """
+    words = [_OPERATORS[row["op"]], _by(row["kernel"])]
+    if "pool" not in row["op"]:
+        words += [str(row["out_channels"]), "groups", str(row["groups"]), "dilation", _by(row["dilation"]), "nobias"]
+    return " ".join([*words, "stride", _by(row["stride"]), "padding", _by(row["padding"])])
 
-    words = [_OPERATORS[step.op], by(step.kernel)]
-    if not step.is_pool:
-        words += [str(step.out_channels), "groups", str(step.groups), "dilation", by(step.dilation), "nobias"]
-    return " ".join([*words, "stride", by(step.stride), "padding", by(tuple(before for before, _ in step.padding))])
+
+def _by(value: int | list[int]) -> str:
+    return "x".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import prod
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from polyconv.run.problem import Array, Pads
+from polyconv._checks import per_axis
+from polyconv.layers import Activation, Conv, ConvTranspose, GlobalPool, Identity, Pool
+from polyconv.network import Network, Node
+from polyconv.notation import network
+from polyconv.run.lower import problem_of, sizes_of
+from polyconv.run.problem import Array, Op, Pads
 
-StepOp = Literal["conv", "conv_transpose", "max_pool", "avg_pool"]
 Weights = tuple[Array | None, Array | None]  # (weight, bias) of a step, as torch.nn.functional shapes them
 
 
@@ -19,7 +23,7 @@ Weights = tuple[Array | None, Array | None]  # (weight, bias) of a step, as torc
 class Step:
     """One layer of a chain. Weights are shaped as in ``torch.nn.functional``; padding is (before, after) per axis."""
 
-    op: StepOp
+    op: Op
     in_channels: int
     out_channels: int
     kernel: tuple[int, ...]
@@ -105,6 +109,74 @@ class Case:
         """The case that ``to_json`` wrote."""
         steps = tuple(Step(**{name: _frozen(value) for name, value in step.items()}) for step in data["steps"])
         return Case(data["name"], data["notation"], tuple(data["shape"]), steps)
+
+
+def case_of(notation: str | Network, shape: Sequence[int], name: str = "") -> Case:
+    """The case of a network that is one chain of convolutions and pooling.
+
+    Args:
+        notation: the network, or its text.
+        shape: of the input, (batch, channels, *spatial).
+        name: what tables call it; the notation if not given.
+
+    Raises:
+        ValueError: the network does not parse, does not fit the shape, or is more than such a chain.
+
+    Example:
+        >>> case = case_of("conv 3x3 64 same relu | maxpool 2x2", (1, 3, 32, 32))
+        >>> [step.op for step in case.steps], case.steps[0].padding
+        (['conv', 'max_pool'], ((1, 1), (1, 1)))
+    """
+    chain = network(notation) if isinstance(notation, str) else notation
+    in_shape = tuple(shape)
+    shapes = (in_shape, *chain.shapes(in_shape))
+    steps: list[Step] = []
+    for index, node in enumerate(chain.nodes):
+        if node.inputs != (index - 1,):
+            raise ValueError(
+                f"stage {node.name} joins branches; only chains of layers are timed beside other libraries"
+            )
+        if isinstance(node.layer, Activation) and steps and steps[-1].activation is None and not steps[-1].is_pool:
+            steps[-1] = replace(steps[-1], activation=node.layer.name)
+        elif not isinstance(node.layer, Identity):
+            steps.append(_step(node, shapes[index]))
+    if not steps:
+        raise ValueError(f"{chain!s} has no convolution or pooling to time")
+    return Case(name or str(chain), str(chain), in_shape, tuple(steps))
+
+
+def _step(node: Node, in_shape: tuple[int, ...]) -> Step:
+    spatial = in_shape[2:]
+    layer = node.layer.pool(spatial) if isinstance(node.layer, GlobalPool) else node.layer
+    if not isinstance(layer, Conv | ConvTranspose | Pool):
+        what = type(layer).__name__.lower()
+        raise ValueError(
+            f"stage {node.name} ({what}) is not timed beside other libraries: use convolutions and pooling"
+        )
+    if isinstance(layer, Conv) and layer.padding_mode != "zeros":
+        raise ValueError(f"stage {node.name} pads by {layer.padding_mode!r}: other libraries take zeros")
+    if isinstance(layer, Pool) and layer.ceil_mode:
+        raise ValueError(
+            f"stage {node.name} rounds its size up (ceil_mode): libraries differ there, use padding instead"
+        )
+    problem = problem_of(layer, in_shape[1], len(spatial), "float32", "channels_first")
+    padding, _ = sizes_of(layer, spatial)
+    return Step(
+        op=problem.op,
+        in_channels=problem.in_channels,
+        out_channels=problem.out_channels,
+        kernel=problem.kernel_size,
+        stride=problem.stride,
+        padding=padding,
+        dilation=problem.dilation,
+        groups=problem.groups,
+        output_padding=per_axis(layer.output_padding, len(spatial), "output_padding", minimum=0)
+        if isinstance(layer, ConvTranspose)
+        else (),
+        bias=problem.bias,
+        activation=problem.activation,
+        count_include_pad=problem.count_include_pad,
+    )
 
 
 def sample_arrays(case: Case, seed: int = 0) -> tuple[Array, list[Weights]]:

@@ -74,12 +74,12 @@ def _pool(jax: Any, step: Step, x: Any, channels_last: bool) -> Any:
     def everywhere(values: Any, neutral: Any) -> tuple[Any, ...]:
         return (neutral, *values, neutral) if channels_last else (neutral, neutral, *values)
 
-    window = dict(
-        window_dimensions=everywhere(step.kernel, 1),
-        window_strides=everywhere(step.stride, 1),
-        padding=everywhere(step.padding, (0, 0)),
-        window_dilation=everywhere(step.dilation, 1),
-    )
+    window = {
+        "window_dimensions": everywhere(step.kernel, 1),
+        "window_strides": everywhere(step.stride, 1),
+        "padding": everywhere(step.padding, (0, 0)),
+        "window_dilation": everywhere(step.dilation, 1),
+    }
     if step.op == "max_pool":
         return jax.lax.reduce_window(x, -np.inf, jax.lax.max, **window)
     total = jax.lax.reduce_window(x, np.float32(0), jax.lax.add, **window)

@@ -68,9 +68,7 @@ def _operator(tf: Any, step: Step, x: Any, weight: Array | None) -> Any:
     multiplier = step.out_channels // step.in_channels
     kernel = kernel.reshape(*step.kernel, step.in_channels, multiplier)
     strides, dilations = [1, *step.stride, 1], [1, *step.dilation, 1]
-    return tf.raw_ops.DepthwiseConv2dNative(
-        input=x, filter=kernel, strides=strides, padding=named, dilations=dilations
-    )
+    return tf.raw_ops.DepthwiseConv2dNative(input=x, filter=kernel, strides=strides, padding=named, dilations=dilations)
 
 
 def _transposed(tf: Any, step: Step, x: Any, weight: Array) -> Any:

@@ -6,7 +6,6 @@ hands back a call that runs the layer and a fetch that runs it once and gives th
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module, metadata, util
@@ -17,6 +16,7 @@ import numpy as np
 
 from polyconv.run.bench import jax_model, litert_model, onnx_model, torch_model
 from polyconv.run.bench.case import Case, Weights
+from polyconv.run.cpu.cores import threads_allowed
 from polyconv.run.problem import Array, Layout
 
 
@@ -28,6 +28,10 @@ class Run:
     fetch: Callable[[], Array]
 
 
+def _takes_all(case: Case) -> str | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Library:
     """One library: its variants (name to the layout of what goes in and comes out), and how it runs a case."""
@@ -37,7 +41,7 @@ class Library:
     distribution: str
     variants: dict[str, Layout]
     prepare: Callable[[Case, Array, list[Weights], str, Path], Run]
-    refuses: Callable[[Case], str | None] = lambda case: None
+    refuses: Callable[[Case], str | None] = _takes_all
 
     def installed(self) -> bool:
         """Whether this environment can import it."""
@@ -46,12 +50,6 @@ class Library:
     def version(self) -> str:
         """Its installed version."""
         return metadata.version(self.distribution)
-
-
-def threads() -> int:
-    """Threads every library gets: ``POLYCONV_NUM_THREADS``, else the cores this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(os.environ.get("POLYCONV_NUM_THREADS") or cores)
 
 
 def _in_layout(x: Array, layout: Layout) -> Array:
@@ -75,7 +73,7 @@ def _polyconv(case: Case, x: Array, weights: list[Weights], variant: str, folder
 
 def _torch(case: Case, x: Array, weights: list[Weights], variant: str, folder: Path) -> Run:
     torch = import_module("torch")
-    torch.set_num_threads(threads())
+    torch.set_num_threads(threads_allowed())
     last = variant == "torch_channels_last"
     call = torch_model.build(torch, case, x, weights, channels_last=last)
     return Run(call, lambda: call().contiguous().numpy().reshape(_unlifted(case, call().shape)))
@@ -89,7 +87,7 @@ def _unlifted(case: Case, shape: tuple[int, ...]) -> tuple[int, ...]:
 def _onnxruntime(case: Case, x: Array, weights: list[Weights], variant: str, folder: Path) -> Run:
     ort = import_module("onnxruntime")
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads()
+    options.intra_op_num_threads = threads_allowed()
     options.inter_op_num_threads = 1
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     model = onnx_model.build(case, weights)
@@ -113,7 +111,7 @@ def _openvino(case: Case, x: Array, weights: list[Weights], variant: str, folder
         model = steps.build()
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": threads(),
+        "INFERENCE_NUM_THREADS": threads_allowed(),
         "INFERENCE_PRECISION_HINT": "f32",
         "NUM_STREAMS": 1,
     }
@@ -137,7 +135,7 @@ def _litert(case: Case, x: Array, weights: list[Weights], variant: str, folder: 
     if not model.exists():
         model.write_bytes(litert_model.convert(case, weights))
     interpreter_module = import_module("ai_edge_litert.interpreter")
-    interpreter = interpreter_module.Interpreter(str(model), num_threads=threads())
+    interpreter = interpreter_module.Interpreter(str(model), num_threads=threads_allowed())
     interpreter.allocate_tensors()
     source, target = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
     interpreter.set_tensor(source, _in_layout(x.reshape(case.lifted().shape), "channels_last"))

@@ -19,8 +19,9 @@ from typing import Any, Self
 import numpy as np
 
 from polyconv.run.bench.case import Case, Weights, sample_arrays
-from polyconv.run.bench.peers import LIBRARIES, library_of, threads
+from polyconv.run.bench.peers import LIBRARIES, library_of
 from polyconv.run.bench.timing import Timing
+from polyconv.run.cpu.cores import threads_allowed
 from polyconv.run.problem import Array
 
 # float32 answers may differ from the float64 reference by this share of its largest value. Rounding alone stays
@@ -39,7 +40,9 @@ class WorkerError(RuntimeError):
 class Worker:
     """A library's process: stopped (SIGSTOP, where the system has it) except while it answers a request."""
 
-    def __init__(self, library: str, python: str = sys.executable, environment: Mapping[str, str] | None = None):
+    def __init__(
+        self, library: str, python: str = sys.executable, environment: Mapping[str, str] | None = None
+    ) -> None:
         """Start the process.
 
         Args:
@@ -50,7 +53,7 @@ class Worker:
         self.library = library
         source = Path(__file__).parents[3]
         path = os.pathsep.join(filter(None, (str(source), os.environ.get("PYTHONPATH"))))
-        fixed = dict.fromkeys(_THREAD_VARIABLES, str(threads()))
+        fixed = dict.fromkeys(_THREAD_VARIABLES, str(threads_allowed()))
         self._process = subprocess.Popen(
             [python, "-m", "polyconv.run.bench.worker", library],
             stdin=subprocess.PIPE,
@@ -222,9 +225,7 @@ class Session:
                 self._workers[library].ask("drop")
         return results
 
-    def _time(
-        self, variant: str, options: dict[str, Any], seconds: list[float], results: dict[str, Result]
-    ) -> None:
+    def _time(self, variant: str, options: dict[str, Any], seconds: list[float], results: dict[str, Result]) -> None:
         try:
             seconds += self.worker(library_of(variant)).ask("time", variant=variant, options=options)["seconds"]
         except WorkerError as problem:
@@ -235,7 +236,7 @@ class Session:
         refusal = LIBRARIES[library].refuses(case)
         if refusal is not None:
             return Result(variant, problem=f"left out: {refusal}")
-        request = {"case": case.to_json(), "folder": str(folder), "variant": variant}
+        request: dict[str, Any] = {"case": case.to_json(), "folder": str(folder), "variant": variant}
         try:
             if library == "litert" and self.converter is not None:
                 self.worker(self.converter).ask("prepare", **request)

@@ -17,8 +17,9 @@ from typing import Any, TextIO
 import numpy as np
 
 from polyconv.run.bench.case import Case, Weights
-from polyconv.run.bench.peers import LIBRARIES, Run, threads
+from polyconv.run.bench.peers import LIBRARIES, Run
 from polyconv.run.bench.timing import time_calls
+from polyconv.run.cpu.cores import threads_allowed
 
 Request = Mapping[str, Any]
 
@@ -28,7 +29,7 @@ def main() -> None:
     name = sys.argv[1]
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    _pin(threads())
+    _pin(threads_allowed())
     serve(name, sys.stdin, answers)
 
 
@@ -39,7 +40,7 @@ def serve(library: str, requests: TextIO, answers: TextIO) -> None:
         "version": lambda request: {"version": LIBRARIES[library].version()},
         "prepare": lambda request: _prepare(library, request, runs),
         "time": lambda request: {"seconds": time_calls(runs[request["variant"]].call, **request["options"])},
-        "drop": lambda request: runs.clear() or {},
+        "drop": lambda request: _drop(runs),
     }
     for line in requests:
         request = json.loads(line)
@@ -73,6 +74,11 @@ def _prepare(library: str, request: Request, runs: dict[str, Run]) -> dict[str, 
     path = folder / f"y-{variant}.npy"
     np.save(path, np.ascontiguousarray(answer))
     return {"answer": str(path), "first_s": first}
+
+
+def _drop(runs: dict[str, Run]) -> dict[str, Any]:
+    runs.clear()
+    return {}
 
 
 def _pin(count: int) -> None:
