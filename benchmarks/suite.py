@@ -41,7 +41,7 @@ def select(cases: list[Case], pattern: str) -> list[Case]:
 
 def chains(name: str = "suite") -> list[Case]:
     """The chains of a list, with the biases and activations that their text says."""
-    return [case_of(text, shape, title) for title, text, shape in _rows(name, "chains")]
+    return [case_of(text, shape, title) for title, text, shape, *_ in _rows(name, "chains")]
 
 
 def _rows(name: str, part: str) -> list[Any]:

@@ -1,0 +1,59 @@
+"""What a call costs besides its arithmetic, for polyconv alone: the first call, a new size, a tiny layer, memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+from benchmarks.environments import ROOT
+
+FIRST_CALLS = (
+    ("conv 3x3 64 padding 1 nobias", (1, 64, 56, 56)),
+    ("conv 1x1 144 nobias", (1, 24, 56, 56)),
+    ("conv 3x3 128 groups 32 padding 1 nobias", (1, 128, 56, 56)),
+    ("conv 7x7 96 groups 96 padding 3 nobias", (1, 96, 56, 56)),
+    ("conv 31 256 groups 256 padding 15 nobias", (1, 256, 1000)),
+    ("transposed 4x4 64 stride 2 padding 1 nobias", (1, 128, 32, 32)),
+    ("conv 3x3x3 32 padding 1 nobias", (1, 32, 8, 28, 28)),
+    ("maxpool 3x3 stride 2 padding 1", (1, 64, 112, 112)),
+)
+NEW_SIZES = ("conv 3x3 32 same nobias", (1, 32), ((16, 16), (17, 23), (40, 31), (56, 56), (63, 65), (9, 90), (71, 13)))
+TINY = ("conv 3x3 8 same nobias", (1, 8, 8, 8))
+STEADY = (("conv 3x3 8 same relu", (1, 8, 8, 8)), ("conv 3x3 64 same | maxpool 2x2", (1, 16, 20, 20)))
+
+
+def measure(calls: int = 100_000) -> dict[str, Any]:
+    """All of it, each in a fresh process; seconds and bytes, by layout where it matters."""
+    found: dict[str, Any] = {"first_call": [], "new_size": {}, "tiny": {}}
+    for layout in ("channels_last", "channels_first"):
+        for notation, shape in FIRST_CALLS:
+            with tempfile.TemporaryDirectory(prefix="polyconv-bench-") as cache:
+                job = {"notation": notation, "shape": shape, "layout": layout}
+                cold, cached = (probe("first_call", job, cache) for _ in range(2))
+            found["first_call"].append({**job, "cold": cold, "cached": cached})
+        notation, start, sizes = NEW_SIZES
+        found["new_size"][layout] = probe(
+            "new_sizes", {"notation": notation, "start": start, "sizes": sizes, "layout": layout}
+        )
+        found["tiny"][layout] = probe("tiny", {"notation": TINY[0], "shape": TINY[1], "layout": layout})
+    found["memory"] = probe("memory", {"layers": STEADY, "calls": calls})
+    return found
+
+
+def probe(name: str, job: dict[str, Any], cache: str | None = None) -> Any:
+    """Run one function of ``benchmarks.probes`` in a process of its own; what it returned.
+
+    Raises:
+        RuntimeError: it failed, with the end of what it wrote.
+    """
+    path = os.pathsep.join((str(ROOT / "src"), str(ROOT)))
+    environment = {**os.environ, "PYTHONPATH": path} | ({"POLYCONV_CACHE_DIR": cache} if cache else {})
+    command = [sys.executable, "-m", "benchmarks.probes", name, json.dumps(job)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT)
+    if done.returncode:
+        raise RuntimeError(f"{name} of {job} failed: {done.stderr[-800:]}")
+    return json.loads(done.stdout.splitlines()[-1])
