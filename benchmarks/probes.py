@@ -1,4 +1,4 @@
-"""Single measurements that need a fresh process: ``python -m benchmarks.probes NAME JSON`` prints the answer as JSON."""
+"""Measurements that need a fresh process: ``python -m benchmarks.probes NAME JSON`` prints the answer as JSON."""
 
 from __future__ import annotations
 

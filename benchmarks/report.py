@@ -24,7 +24,8 @@ page from the results. float32, {threads} threads for every library.
 - **One at a time.** Each library runs in a process of its own, pinned to the same cores, and is stopped (SIGSTOP)
   while another works, spinning threads included.
 - **Interleaved rounds.** On each layer every round times every library, in an order that moves on by one, so that a
-  drift of the machine meets all alike. The figure is the 20th percentile of all calls, in microseconds.
+  drift of the machine meets all alike. The figure is the 20th percentile of all calls, in microseconds. A round during
+  which other processes (or the host of a virtual machine) took more than a quarter of a core is timed again.
 - **The peers' best legal settings.** Weights are converted beforehand. PyTorch: inference mode, contiguous, and with
   `channels_last` memory for input and weights (1-D as 2-D of height 1, where that format exists). ONNX Runtime: all
   graph optimisations, values handed over without a copy. OpenVINO: latency hint, f32 precision, in NCHW, and in NHWC
@@ -52,6 +53,7 @@ def summary(results: Results, names: Sequence[str] | None = None) -> str:
     wrong = tables.problems(results, names)
     refused = [problem for problem in wrong if problem[2].startswith("left out")]
     parts += [_problems("Wrong or failed", [p for p in wrong if p not in refused]), _problems("Left out", refused)]
+    parts.append(_problems("Disturbed while timed", tables.disturbed(results, names)))
     return "\n\n".join(filter(None, [*parts, _machine(results)]))
 
 
@@ -121,6 +123,7 @@ def publish(results: Results, folder: Path = DOCS) -> Path:
     wrong = tables.problems(results)
     refused = [problem for problem in wrong if problem[2].startswith("left out")]
     parts += [_problems("Wrong or failed", [p for p in wrong if p not in refused]), _problems("Left out", refused)]
+    parts.append(_problems("Disturbed while timed", tables.disturbed(results)))
     folder.mkdir(exist_ok=True)
     (folder / "benchmarks.json").write_text(json.dumps(derived, indent=1) + "\n")
     page = folder / "benchmarks.md"

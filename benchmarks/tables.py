@@ -95,6 +95,17 @@ def problems(results: Results, names: Iterable[str] | None = None) -> list[tuple
     ]
 
 
+def disturbed(results: Results, names: Iterable[str] | None = None) -> list[tuple[str, str, str]]:
+    """(layer, variant, how often) where somebody else used the machine in every attempt at a round."""
+    chosen = results.rows if names is None else [name for name in names if name in results.rows]
+    return [
+        (name, variant, f"{entry['disturbed']} rounds")
+        for name in chosen
+        for variant, entry in results.rows[name]["results"].items()
+        if entry.get("disturbed")
+    ]
+
+
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table in Markdown, columns lined up: the first to the left, the others to the right."""
     cells = [list(head), *map(list, rows)]

@@ -10,8 +10,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +20,7 @@ from typing import Any, Self
 import numpy as np
 
 from polyconv.run.bench.case import Case, Weights, sample_arrays
+from polyconv.run.bench.disturbance import busy_s, disturbed
 from polyconv.run.bench.peers import LIBRARIES, library_of
 from polyconv.run.bench.timing import Timing
 from polyconv.run.cpu.cores import threads_allowed
@@ -28,6 +30,7 @@ from polyconv.run.problem import Array
 # under 1e-5, Winograd's transforms under 1e-4; a lost tap, bfloat16 or TF32 arithmetic is beyond it.
 TOLERANCE = 2e-4
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLYCONV_NUM_THREADS")
+_ATTEMPTS, _PAUSE = 8, 0.25  # rounds timed again where the machine was disturbed, seconds between them
 _PATIENCE = 180.0  # seconds a library may take for one request
 
 Reference = Callable[[Case, Array, Sequence[Weights]], Array]
@@ -125,10 +128,11 @@ class Result:
     timing: Timing | None = None
     error: float | None = None  # largest difference from the reference, as a share of its largest value
     problem: str | None = None
+    disturbed: int = 0  # rounds during which somebody else used the machine, however often they were tried
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values: seconds (20th percentile, median), calls, error, problem; None is left out."""
-        row: dict[str, Any] = {"error": self.error, "problem": self.problem}
+        """Plain values: seconds (20th percentile, median), samples, error, problem; what is None or 0 is left out."""
+        row: dict[str, Any] = {"error": self.error, "problem": self.problem, "disturbed": self.disturbed or None}
         if self.timing is not None:
             row |= {"low_s": self.timing.low, "median_s": self.timing.median, "samples": len(self.timing.seconds)}
         return {name: value for name, value in row.items() if value is not None}
@@ -219,17 +223,27 @@ class Session:
                     self._time(variant, options, seconds[variant], results)
         for variant in right:
             if results[variant].problem is None:
-                results[variant] = Result(variant, Timing(tuple(seconds[variant])), results[variant].error)
+                results[variant] = replace(results[variant], timing=Timing(tuple(seconds[variant])))
         for library in {library_of(variant) for variant in variants}:
             if library in self._workers and self._workers[library].alive:
                 self._workers[library].ask("drop")
         return results
 
     def _time(self, variant: str, options: dict[str, Any], seconds: list[float], results: dict[str, Result]) -> None:
-        try:
-            seconds += self.worker(library_of(variant)).ask("time", variant=variant, options=options)["seconds"]
-        except WorkerError as problem:
-            results[variant] = Result(variant, problem=str(problem))
+        """One round of one variant; again, a few times, where somebody else used the machine meanwhile."""
+        for _ in range(_ATTEMPTS):
+            busy, start = busy_s(), time.perf_counter()
+            try:
+                answer = self.worker(library_of(variant)).ask("time", variant=variant, options=options)
+            except WorkerError as problem:
+                results[variant] = Result(variant, problem=str(problem))
+                return
+            if not disturbed(busy, busy_s(), answer["processor_s"], time.perf_counter() - start):
+                break
+            time.sleep(_PAUSE)
+        else:
+            results[variant] = replace(results[variant], disturbed=results[variant].disturbed + 1)
+        seconds += answer["seconds"]
 
     def _prepare(self, case: Case, variant: str, folder: Path, expected: Array) -> Result:
         library = library_of(variant)
