@@ -10,21 +10,17 @@ from typing import Any
 from benchmarks.results import Results
 from polyconv.run.bench.case import case_of
 from polyconv.run.bench.ceilings import Ceilings
-from polyconv.run.bench.peers import LIBRARIES
+from polyconv.run.bench.peers import LIBRARIES, title_of
 from polyconv.run.bench.work import Work, work_of
 from polyconv.run.problem import Layout
 
 LAYOUTS: tuple[Layout, ...] = ("channels_last", "channels_first")
 OURS = {layout: variant for variant, layout in LIBRARIES["polyconv"].variants.items()}
 SHORT = {
-    "torch": "PyTorch",
-    "torch_channels_last": "PyTorch c.l.",
-    "onnxruntime": "ONNX Runtime",
-    "openvino": "OpenVINO",
-    "openvino_channels_last": "OpenVINO c.l.",
-    "jax": "JAX",
-    "jax_channels_last": "JAX c.l.",
-    "litert": "LiteRT",
+    variant: title_of(variant).replace("channels_last", "c.l.")
+    for name, library in LIBRARIES.items()
+    if name != "polyconv"
+    for variant in library.variants
 }
 
 

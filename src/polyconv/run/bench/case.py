@@ -30,6 +30,7 @@ class Step:
     stride: tuple[int, ...]
     padding: Pads
     dilation: tuple[int, ...]
+    out_size: tuple[int, ...]
     groups: int = 1
     output_padding: tuple[int, ...] = ()
     bias: bool = False
@@ -70,6 +71,7 @@ class Step:
             stride=(1, *self.stride),
             dilation=(1, *self.dilation),
             padding=((0, 0), *self.padding),
+            out_size=(1, *self.out_size),
             output_padding=(0, *self.output_padding) if self.output_padding else (),
         )
 
@@ -160,7 +162,7 @@ def _step(node: Node, in_shape: tuple[int, ...]) -> Step:
             f"stage {node.name} rounds its size up (ceil_mode): libraries differ there, use padding instead"
         )
     problem = problem_of(layer, in_shape[1], len(spatial), "float32", "channels_first")
-    padding, _ = sizes_of(layer, spatial)
+    padding, out_size = sizes_of(layer, spatial)
     return Step(
         op=problem.op,
         in_channels=problem.in_channels,
@@ -169,6 +171,7 @@ def _step(node: Node, in_shape: tuple[int, ...]) -> Step:
         stride=problem.stride,
         padding=padding,
         dilation=problem.dilation,
+        out_size=out_size,
         groups=problem.groups,
         output_padding=per_axis(layer.output_padding, len(spatial), "output_padding", minimum=0)
         if isinstance(layer, ConvTranspose)

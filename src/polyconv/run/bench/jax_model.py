@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from polyconv.geometry import Axis
 from polyconv.run.bench.case import Case, Step, Weights
 from polyconv.run.problem import Array
 
@@ -54,10 +55,11 @@ def _conv(jax: Any, step: Step, x: Any, kernel: Any, channels_last: bool) -> Any
     names = (f"N{spatial}C", f"{spatial}IO") if channels_last else (f"NC{spatial}", f"OI{spatial}")
     stride, padding, expand = step.stride, step.padding, (1,) * len(step.kernel)
     if step.op == "conv_transpose":
-        stride, expand = expand, stride
-        reach = [(size - 1) * rate for size, rate in zip(step.kernel, step.dilation, strict=True)]
+        spans = [Axis(*window).span for window in zip(step.kernel, step.stride, step.dilation, strict=True)]
         extra = step.output_padding or (0,) * len(step.kernel)
-        padding = tuple((r - b, r - a + e) for r, (b, a), e in zip(reach, padding, extra, strict=True))
+        pads = zip(spans, step.padding, extra, strict=True)
+        padding = tuple((span - 1 - before, span - 1 - after + more) for span, (before, after), more in pads)
+        stride, expand = expand, stride
     return jax.lax.conv_general_dilated(
         x,
         kernel,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from polyconv.geometry import Axis, padding_for
 from polyconv.run.bench.case import Case, Step, Weights
 from polyconv.run.problem import Array
 
@@ -74,36 +75,28 @@ def _operator(tf: Any, step: Step, x: Any, weight: Array | None) -> Any:
 def _transposed(tf: Any, step: Step, x: Any, weight: Array) -> Any:
     """By the padding word that crops alike where there is one, else whole and then cut."""
     kernel = np.moveaxis(weight, (0, 1), (-1, -2))  # (kh, kw, out, in)
-    extra = step.output_padding or (0, 0)
-    axes = list(zip(x.shape[1:3], step.kernel, step.stride, step.padding, extra, strict=True))
-    whole = [(size - 1) * stride + taps for size, taps, stride, _, _ in axes]
-    wanted = [full - sum(pad) + more for full, (_, _, _, pad, more) in zip(whole, axes, strict=True)]
-    shape = [x.shape[0], *wanted, step.out_channels]
-    if all(_crops(size, *axis) == axis[3] for size, axis in zip(wanted, axes, strict=True)):
+    shape = [x.shape[0], *step.out_size, step.out_channels]
+    if _same(step, step.out_size) and all(
+        -(-out // stride) == size for out, stride, size in zip(step.out_size, step.stride, x.shape[1:3], strict=True)
+    ):
         return tf.nn.conv2d_transpose(x, kernel, shape, list(step.stride), "SAME")
+    axes = zip(x.shape[1:3], step.kernel, step.stride, step.padding, step.out_size, strict=True)
+    whole = [max(Axis(k, s).transposed_size(size), pad[0] + out) for size, k, s, pad, out in axes]
     y = tf.nn.conv2d_transpose(x, kernel, [x.shape[0], *whole, step.out_channels], list(step.stride), "VALID")
-    return y[:, *(slice(pad[0], pad[0] + size) for size, (_, _, _, pad, _) in zip(wanted, axes, strict=True))]
-
-
-def _crops(wanted: int, size: int, taps: int, stride: int, pad: tuple[int, int], extra: int) -> tuple[int, int] | None:
-    """What SAME crops of an axis of this output size, or None where it does not lead back to the input's size."""
-    if -(-wanted // stride) != size:
-        return None
-    total = max(0, (size - 1) * stride + taps - wanted)
-    return (total // 2, total - total // 2)
+    return y[:, *(slice(pad[0], pad[0] + out) for pad, out in zip(step.padding, step.out_size, strict=True))]
 
 
 def _named(step: Step, size: tuple[int, ...]) -> str | None:
     """The padding word that TensorFlow has for a step's padding at this input size, or None."""
     if all(pair == (0, 0) for pair in step.padding):
         return "VALID"
-    words = []
-    for extent, taps, stride, rate, pair in zip(
-        size, step.kernel, step.stride, step.dilation, step.padding, strict=True
-    ):
-        total = max(0, (-(-extent // stride) - 1) * stride + (taps - 1) * rate + 1 - extent)
-        words.append(pair == (total // 2, total - total // 2))
-    return "SAME" if all(words) else None
+    return "SAME" if _same(step, size) else None
+
+
+def _same(step: Step, size: tuple[int, ...]) -> bool:
+    """Whether the step pads (a transposed one: crops) as "same" does for a convolution over ``size``."""
+    axes = zip(size, step.kernel, step.stride, step.dilation, strict=True)
+    return tuple(padding_for("same", *axis) for axis in axes) == step.padding
 
 
 def _activation(tf: Any, name: str) -> Callable[[Any], Any]:

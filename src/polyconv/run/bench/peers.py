@@ -201,3 +201,14 @@ def library_of(variant: str) -> str:
             return name
     known = [variant for library in LIBRARIES.values() for variant in library.variants]
     raise ValueError(f"no library has a variant {variant!r}; there are {', '.join(known)}")
+
+
+def title_of(variant: str) -> str:
+    """What tables call a variant: its library, and the layout where that is not the usual one.
+
+    Example:
+        >>> title_of("torch"), title_of("torch_channels_last")
+        ('PyTorch', 'PyTorch channels_last')
+    """
+    library = LIBRARIES[library_of(variant)]
+    return library.title + (" channels_last" if variant.endswith("_channels_last") else "")

@@ -1,0 +1,106 @@
+"""One network of the user's, timed in polyconv and in every library that this environment has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from polyconv._checks import choice
+from polyconv.network import Network
+from polyconv.run.bench.case import Case, case_of
+from polyconv.run.bench.ceilings import Ceilings, measure
+from polyconv.run.bench.peers import LIBRARIES, library_of, title_of
+from polyconv.run.bench.session import Effort, Result, Session
+from polyconv.run.bench.truth import by_definition
+from polyconv.run.bench.work import Work, work_of
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What ``compare`` found: a result for every variant (library and layout), fastest first."""
+
+    case: Case
+    work: Work
+    ceilings: Ceilings
+    results: Mapping[str, Result]
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """(library, microseconds, GFLOP/s, share of the limit, largest error), or the reason there is no time."""
+        limit = self.work.limit_s(self.ceilings)
+        found: list[tuple[str, ...]] = []
+        for variant, result in self.results.items():
+            if result.timing is None:
+                found.append((title_of(variant), f"{(result.problem or '').splitlines()[0]}", "", "", ""))
+                continue
+            low = result.timing.low
+            rate = f"{self.work.gflops(low):.0f}" if self.work.macs else "-"
+            found.append((title_of(variant), f"{low * 1e6:.1f}", rate, f"{limit / low:.0%}", f"{result.error:.0e}"))
+        return found
+
+    def ratio(self, layout: Literal["channels_first", "channels_last"]) -> float | None:
+        """Seconds of the fastest other library over polyconv's in this layout; None where one of them is missing.
+
+        With channels_last every variant counts as a rival, with channels_first those that take that layout.
+        """
+        seconds = {variant: result.timing.low for variant, result in self.results.items() if result.timing}
+        ours = next((v for v, own in LIBRARIES["polyconv"].variants.items() if own == layout and v in seconds), None)
+        rivals = [
+            time
+            for variant, time in seconds.items()
+            if library_of(variant) != "polyconv"
+            and (layout == "channels_last" or LIBRARIES[library_of(variant)].variants[variant] == layout)
+        ]
+        return min(rivals) / seconds[ours] if ours and rivals else None
+
+
+def compare(
+    network: str | Network,
+    in_shape: Sequence[int],
+    *,
+    libraries: Sequence[str] | None = None,
+    layout: Literal["both", "channels_first", "channels_last"] = "both",
+    effort: Effort | None = None,
+) -> Comparison:
+    """Check and time a chain of convolutions and pooling beside the libraries installed here.
+
+    Args:
+        network: the chain, or its text.
+        in_shape: (batch, channels, *spatial).
+        libraries: names among ``LIBRARIES``; all that are installed if not given.
+        layout: which of polyconv's layouts, and of the others', to time.
+        effort: how long; three rounds of 0.1 s for each if not given.
+
+    Raises:
+        ValueError: the network does not fit or is more than a chain, or a library is not known or not installed.
+    """
+    case = case_of(network, in_shape)
+    choice(layout, ("both", "channels_first", "channels_last"), "layout")
+    variants = [
+        variant
+        for name in _chosen(libraries)
+        for variant, own in LIBRARIES[name].variants.items()
+        if layout in ("both", own)
+    ]
+    with Session(by_definition) as session:
+        results = session.measure(case, variants, effort)
+    return Comparison(case, work_of(case), measure(), dict(sorted(results.items(), key=_order)))
+
+
+def available() -> list[str]:
+    """Names of the libraries that can be timed here; LiteRT needs TensorFlow beside it, to convert its models."""
+    found = [name for name, library in LIBRARIES.items() if library.variants and library.installed()]
+    return [name for name in found if name != "litert" or LIBRARIES["tensorflow"].installed()]
+
+
+def _chosen(libraries: Sequence[str] | None) -> list[str]:
+    usable = available()
+    for name in libraries or ():
+        if name not in usable:
+            raise ValueError(f"library {name!r} cannot be timed here; installed are {', '.join(usable)}")
+    return list(libraries or usable)
+
+
+def _order(item: tuple[str, Result]) -> float:
+    timing = item[1].timing
+    return float("inf") if timing is None else timing.low
