@@ -102,6 +102,7 @@ def extras_table(extras: dict[str, Any]) -> str:
 
 def publish(results: Results, folder: Path = DOCS) -> Path:
     """Write benchmarks.md, benchmarks.json and the charts; where the page is."""
+    folder.mkdir(exist_ok=True)
     machine = results.ceilings
     parts = ["# Benchmarks", METHOD.format(threads=machine.threads), _machine(results)]
     derived: dict[str, Any] = {"machine": results.machine, "versions": results.versions, "extras": results.extras}
@@ -124,7 +125,6 @@ def publish(results: Results, folder: Path = DOCS) -> Path:
     refused = [problem for problem in wrong if problem[2].startswith("left out")]
     parts += [_problems("Wrong or failed", [p for p in wrong if p not in refused]), _problems("Left out", refused)]
     parts.append(_problems("Disturbed while timed", tables.disturbed(results)))
-    folder.mkdir(exist_ok=True)
     (folder / "benchmarks.json").write_text(json.dumps(derived, indent=1) + "\n")
     page = folder / "benchmarks.md"
     page.write_text("\n\n".join(part.strip() for part in parts if part) + "\n")

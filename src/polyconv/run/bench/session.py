@@ -201,7 +201,11 @@ class Session:
         """The process of a library; a new one where the last has ended."""
         worker = self._workers.get(library)
         if worker is None or not worker.alive:
-            worker = self._workers[library] = Worker(library, self.pythons.get(library, sys.executable))
+            python = self.pythons.get(library, sys.executable)
+            try:
+                worker = self._workers[library] = Worker(library, python)
+            except OSError as error:
+                raise WorkerError(f"{library} has no interpreter at {python}: {error.strerror}") from None
         return worker
 
     def measure(self, case: Case, variants: Sequence[str], effort: Effort | None = None) -> dict[str, Result]:
