@@ -32,9 +32,9 @@ class Ceilings:
 
     Example:
         >>> machine = Ceilings(2, 200e9, {1_000_000: 400e9, 100_000_000: 50e9})
-        >>> machine.bytes_s(100_000_000) / 1e9
-        50.0
-        >>> machine.limit_s(flops=2e9, moved=1_000_000)
+        >>> round(machine.bytes_s(10_000_000) / 1e9)
+        141
+        >>> machine.limit_s(flops=2e9, moved=1_000)
         0.01
     """
 

@@ -67,16 +67,22 @@ class Worker:
         )
         self._lines: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
-        self._signal("SIGSTOP")
+        self._stop()
 
     def _listen(self) -> None:
         for line in self._process.stdout or ():
             self._lines.put(line)
         self._lines.put("")
 
-    def _signal(self, name: str) -> None:
-        if hasattr(signal, name) and self._process.poll() is None:
-            self._process.send_signal(getattr(signal, name))
+    def _go(self) -> None:
+        if hasattr(signal, "SIGCONT") and self.alive:
+            self._process.send_signal(signal.SIGCONT)
+
+    def _stop(self) -> None:
+        """Stop the process with all its threads, and wait until it stands (or has ended)."""
+        if hasattr(signal, "SIGSTOP") and hasattr(os, "waitid") and self.alive:
+            self._process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     @property
     def alive(self) -> bool:
@@ -91,7 +97,7 @@ class Worker:
         """
         if not self.alive or self._process.stdin is None:
             raise WorkerError(f"the process of {self.library} has ended with status {self._process.poll()}")
-        self._signal("SIGCONT")
+        self._go()
         try:
             self._process.stdin.write(json.dumps({"do": do, **request}) + "\n")
             self._process.stdin.flush()
@@ -101,7 +107,7 @@ class Worker:
             raise WorkerError(f"{self.library} gave no answer to {do!r} in {patience:g} s") from None
         except BrokenPipeError:
             line = ""
-        self._signal("SIGSTOP")
+        self._stop()
         if not line:
             status = self._process.wait()
             raise WorkerError(f"the process of {self.library} ended during {do!r} with status {status}")
