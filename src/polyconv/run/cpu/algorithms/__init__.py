@@ -3,7 +3,8 @@
 from polyconv.run.cpu.algorithms.dense import DENSE
 from polyconv.run.cpu.algorithms.depthwise import DEPTHWISE
 from polyconv.run.cpu.algorithms.grouped import GROUPED
+from polyconv.run.cpu.algorithms.pooling import POOLING
 from polyconv.run.cpu.algorithms.record import Algorithm
 from polyconv.run.cpu.algorithms.winograd import WINOGRAD
 
-ALGORITHMS: tuple[Algorithm, ...] = (DENSE, DEPTHWISE, GROUPED, WINOGRAD)
+ALGORITHMS: tuple[Algorithm, ...] = (DENSE, DEPTHWISE, GROUPED, POOLING, WINOGRAD)

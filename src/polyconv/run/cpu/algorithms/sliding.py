@@ -274,11 +274,11 @@ class _Taps:
         k, w, window = parent.k, parent.w, parent.window
         self.axis, self.dilation = axis, window.dilation[axis]
         self.first = place * window.stride[axis] + w[f"base{axis}"]
-        self.low = _ceil(k, k.integer(0) - self.first, self.dilation)
-        self.high = k.minimum(_ceil(k, w[f"size{axis}"] - self.first, self.dilation), w[f"taps{axis}"])
+        self.low = ceil_steps(k, k.integer(0) - self.first, self.dilation)
+        self.high = k.minimum(ceil_steps(k, w[f"size{axis}"] - self.first, self.dilation), w[f"taps{axis}"])
 
 
-def _ceil(k: Kernel, value: Value, divisor: int) -> Value:
+def ceil_steps(k: Kernel, value: Value, divisor: int) -> Value:
     """``ceil(max(value, 0) / divisor)``."""
     return (k.maximum(value, 0) + (divisor - 1)) // divisor
 

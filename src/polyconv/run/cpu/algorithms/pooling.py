@@ -1,0 +1,128 @@
+"""Max and average pooling; `polyconv.run.cpu.algorithms.pooling_code` writes the loops."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+
+from polyconv.run.cpu.algorithms import pooling_code
+from polyconv.run.cpu.algorithms.pooling_code import AXIS_NAMES, SHUFFLED, Tile, tile_of
+from polyconv.run.cpu.algorithms.record import Algorithm, Phase, Schedule, Sizes, aligned, words
+from polyconv.run.cpu.target import Target
+from polyconv.run.problem import Array, Problem
+
+LEAST_ITEM = 2000  # vector operations below which an item is not cut further
+
+
+def fits(problem: Problem, target: Target) -> str | None:
+    """Pooling of any kind."""
+    if problem.op not in ("max_pool", "avg_pool"):
+        return f"it pools, and does not compute {problem.op}"
+    return None
+
+
+def variants(problem: Problem, target: Target) -> Sequence[Tile]:
+    """One tile."""
+    return [tile_of(problem, target)]
+
+
+def emit(problem: Problem, tile: Tile, target: Target) -> str:
+    """See `polyconv.run.cpu.algorithms.pooling_code`."""
+    return pooling_code.write(problem, tile, target)
+
+
+def pack(problem: Problem, tile: Tile, target: Target, weight: Array | None, bias: Array | None) -> Array:
+    """There is nothing to pack."""
+    return aligned(1, problem.numpy_dtype())
+
+
+def counts(problem: Problem, sizes: Sizes, axis: int) -> Array:
+    """How many positions the window of each output has along an axis: on data, or within the padded input."""
+    stride, dilation = problem.stride[axis], problem.dilation[axis]
+    (before, after), size = sizes.padding[axis], sizes.in_size[axis]
+    low, high = (-before, size + after) if problem.count_include_pad else (0, size)
+    first = np.arange(sizes.out_size[axis]) * stride - before
+    taken_low = np.clip(-((first - low) // dilation), 0, problem.kernel_size[axis])
+    taken_high = np.clip(-((first - high) // dilation), 0, problem.kernel_size[axis])
+    found: Array = np.maximum(taken_high - taken_low, 0).astype(problem.numpy_dtype())
+    return found
+
+
+def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> Schedule:
+    """Boxes of outputs and runs of channels."""
+    ndim, first = problem.ndim, problem.layout == "channels_first"
+    channels, lanes = problem.in_channels, target.lanes(problem.dtype)
+    box, run = _boxes(problem, tile, sizes, threads, lanes)
+    boxes = [-(-size // part) for size, part in zip(sizes.out_size, box, strict=True)]
+    runs = -(-channels // run)
+    tables = [counts(problem, sizes, axis) for axis in range(ndim)] if problem.op == "avg_pool" else []
+    table = np.concatenate([*tables, np.zeros(1, problem.numpy_dtype())])
+    starts = np.cumsum([0, *map(len, tables[:-1])]).tolist() if tables else [0] * ndim
+    plane, unit = prod(sizes.out_size), 1 if first else channels
+    spatial = sizes.x_strides[2:] if first else sizes.x_strides[1:-1]
+    axes: list[int] = []
+    for axis in range(ndim):
+        axes += [sizes.in_size[axis], sizes.out_size[axis], sizes.padding[axis][0], spatial[axis]]
+        axes += [unit * prod(sizes.out_size[axis + 1 :]), box[axis], boxes[axis], starts[axis]]
+    if len(axes) != ndim * len(AXIS_NAMES):
+        raise ValueError(f"{len(axes)} words for {ndim} axes of {len(AXIS_NAMES)}: the lists differ.")
+    before, length = _line(problem, sizes, lanes)
+    arguments = words(
+        table, sizes.x_strides[0], plane * channels, sizes.x_strides[1] if first else 1, plane if first else 1, runs,
+        run, before, length, *axes,
+    )  # fmt: skip
+    scratch = length * problem.numpy_dtype().itemsize if first else 0
+    parts = "x".join(map(str, box))
+    return Schedule(
+        arguments, (Phase("run0", sizes.batch * prod(boxes) * runs),), scratch, tables=(table,),
+        reason=f"boxes of {parts} outputs x {run} of {channels} channels",
+    )  # fmt: skip
+
+
+def _line(problem: Problem, sizes: Sizes, lanes: int) -> tuple[int, int]:
+    """The padded row of channels first: where data begins, and its length with room for the last vectors."""
+    size, out = sizes.in_size[-1], sizes.out_size[-1]
+    stride, span = problem.stride[-1], (problem.kernel_size[-1] - 1) * problem.dilation[-1]
+    padding = sizes.padding[-1][0]
+    before = max(padding, 0)
+    outputs = out if stride > SHUFFLED else -(-out // lanes) * lanes + lanes
+    reach = before - padding + outputs * stride + span + stride * lanes
+    return before, max(before + size + lanes, reach)
+
+
+def _boxes(problem: Problem, tile: Tile, sizes: Sizes, threads: int, lanes: int) -> tuple[list[int], int]:
+    """The box of an item and its run of channels: enough items for the threads."""
+    first = problem.layout == "channels_first"
+    work = prod(problem.kernel_size) / lanes  # of one output
+    box, run = list(sizes.out_size), problem.in_channels
+    wanted = sizes.positions * problem.in_channels * work / (12 * threads) if threads > 1 else 1e18
+    most = max(LEAST_ITEM, min(wanted, 1 << 16))
+    grain = [1] * (problem.ndim - 1) + [1 << 62 if first else max(tile.pixels, 1) * 4]
+    unit = 1 if first else 4 * lanes
+
+    def narrow() -> None:
+        nonlocal run
+        while run > unit and prod(box) * run * work > most:
+            run = max(unit, (run // 2 + unit - 1) // unit * unit)
+
+    if first:
+        narrow()
+    for axis in range(problem.ndim):
+        while box[axis] > grain[axis] and prod(box) * run * work > most:
+            half = -(-box[axis] // 2)
+            box[axis] = min(-(-half // grain[axis]) * grain[axis], box[axis] - 1)
+    narrow()
+    return box, run
+
+
+def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
+    """Seconds: the window's operations, or the memory it moves."""
+    item, lanes = problem.numpy_dtype().itemsize, target.lanes(problem.dtype)
+    outputs = sizes.positions * problem.out_channels
+    inputs = sizes.batch * prod(sizes.in_size) * problem.in_channels
+    return max(outputs * prod(problem.kernel_size) / lanes / 1.5e9, (inputs + outputs) * item / 30e9) / threads
+
+
+POOLING = Algorithm("pooling", fits, variants, emit, pack, schedule, cost)

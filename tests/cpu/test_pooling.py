@@ -1,0 +1,139 @@
+"""Max and average pooling, forced, against the loop oracle: NaN, infinities, ceil windows, counted padding."""
+
+import random
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+import oracle
+from cpu import forced
+from cpu.forced import TARGETS, Layer
+from polyconv.run.cpu.algorithms.pooling import POOLING
+from polyconv.run.cpu.target import Target, host
+from polyconv.run.problem import Problem
+
+LAYOUTS = ("channels_last", "channels_first")
+
+
+@dataclass(frozen=True)
+class Pool(Layer):
+    """A pooling layer; it rounds its number of windows up where ``ceil_mode`` says so."""
+
+    ceil_mode: bool = False
+    count_include_pad: bool = True
+
+    def problem(self) -> Problem:
+        return Problem(
+            self.op, *self.channels, self.kernel, self.ones(self.stride), self.ones(self.dilation), 1, False,
+            self.activation, self.dtype, self.layout, self.count_include_pad,
+        )  # fmt: skip
+
+    def __str__(self) -> str:
+        return super().__str__() + "-ceil" * self.ceil_mode + "-data" * (not self.count_include_pad)
+
+
+def pool(kernel: tuple, size: tuple, channels: int = 5, **options: object) -> Pool:
+    return Pool("max_pool", (channels, channels), kernel, size, **options)
+
+
+CASES = [
+    pool((3, 3), (13, 17), 21, stride=(2, 2), padding=((1, 1), (1, 1))),
+    pool((2, 2), (7, 9), 37, stride=(2, 2), padding=((0, 0), (1, 0)), ceil_mode=True),
+    pool((7, 7), (7, 7), 70, batch=3),
+    pool((3, 5), (7, 41), dilation=(2, 1), padding=((2, 1), (2, 2)), activation="relu"),
+    pool((4,), (97,), 3, stride=(3,), padding=((2, 1),), ceil_mode=True, dtype="float64"),
+    pool((2, 3, 3), (5, 4, 19), 17, stride=(1, 2, 2), padding=((1, 0), (1, 1), (1, 1)), ceil_mode=True, batch=1),
+    pool((3, 13), (3, 40), padding=((1, 1), (6, 6))),
+    pool((2, 50), (3, 60), stride=(2, 5), padding=((1, 0), (20, 20))),
+    pool((1, 2), (5, 33), stride=(1, 3), dtype="float64"),
+    pool((5,), (50,), stride=(4,), padding=((2, 2),)),
+    pool((1, 1), (4, 23), 1, stride=(2, 7)),
+    pool((2,), (6,), stride=(5,), padding=((1, 1),), ceil_mode=True),
+]
+
+
+def data(layer: Pool) -> np.ndarray:
+    """Small whole numbers; for max pooling also NaN and infinities."""
+    rng = np.random.default_rng(3)
+    inner = (*layer.in_size, layer.channels[0])
+    shape = inner if layer.layout == "channels_last" else (inner[-1], *inner[:-1])
+    x = rng.integers(-9, 9, (layer.batch, *shape)).astype(layer.dtype)
+    if layer.op == "max_pool":
+        for value in (np.nan, np.inf, -np.inf, np.copysign(np.nan, -1)):
+            x[rng.random(x.shape) < 0.02] = value
+    return x
+
+
+def expected(layer: Pool, x: np.ndarray) -> np.ndarray:
+    common = {
+        "kernel_size": layer.kernel, "stride": layer.ones(layer.stride), "ceil_mode": layer.ceil_mode,
+        "padding": layer.ones(layer.padding, (0, 0)), "layout": layer.layout,
+    }  # fmt: skip
+    if layer.op == "max_pool":
+        y = oracle.max_pool(x, dilation=layer.ones(layer.dilation), **common).y
+    else:
+        y = oracle.avg_pool(x, count_include_pad=layer.count_include_pad, **common).y
+    return np.maximum(y, 0) if layer.activation == "relu" else y
+
+
+def check(layer: Pool, target: Target) -> None:
+    x = data(layer)
+    wanted = expected(layer, x)
+    for tile in POOLING.variants(layer.problem(), target):
+        first = forced.run(layer, POOLING, tile, target, x, None, None, wanted.shape)
+        np.testing.assert_array_equal(first, wanted)
+        for options in ({"threads": 3}, {"piecewise": True, "threads": 2}, {"at_end": False}):
+            again = forced.run(layer, POOLING, tile, target, x, None, None, wanted.shape, **options)
+            assert first.tobytes() == again.tobytes(), options
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layer", CASES, ids=str)
+def test_max_equals_the_oracle(layer, layout, target):
+    check(replace(layer, layout=layout), TARGETS[target]())
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("count_include_pad", [True, False])
+@pytest.mark.parametrize("layer", [case for case in CASES if not case.dilation], ids=str)
+def test_average_equals_the_oracle(layer, layout, target, count_include_pad):
+    layer = replace(layer, op="avg_pool", layout=layout, count_include_pad=count_include_pad)
+    check(layer, TARGETS[target]())
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_drawn_layers_equal_the_oracle(seed):
+    rng = random.Random(seed)
+    ndim = rng.choice([1, 2, 2, 3])
+    kernel = tuple(rng.randint(1, {1: 20, 2: 6, 3: 3}[ndim]) for _ in range(ndim))
+    op = rng.choice(["max_pool", "avg_pool"])
+    dilation = tuple(rng.randint(1, 3) if op == "max_pool" else 1 for _ in range(ndim))
+    spans = [(length - 1) * step + 1 for length, step in zip(kernel, dilation, strict=True)]
+    layer = Pool(
+        op, (rng.choice([1, 4, 17, 33]),) * 2, kernel,
+        tuple(rng.randint(span, span + {1: 50, 2: 15, 3: 4}[ndim]) for span in spans),
+        tuple(rng.randint(1, 4) for _ in range(ndim)), dilation,
+        tuple((rng.randint(0, length // 2), rng.randint(0, length // 2)) for length in kernel),
+        batch=rng.randint(1, 2), dtype=rng.choice(["float32", "float64"]), layout=rng.choice(LAYOUTS),
+        ceil_mode=rng.random() < 0.5, count_include_pad=rng.random() < 0.5,
+    )  # fmt: skip
+    check(layer, TARGETS["avx2" if seed % 3 == 2 else "host"]())
+
+
+def test_a_window_of_padding_alone():
+    """Where an engine is asked for such a window: minus infinity, or nothing over nothing."""
+    for op, wanted in (("max_pool", -np.inf), ("avg_pool", np.nan)):
+        for layout in LAYOUTS:
+            layer = Pool(op, (1, 1), (2,), (3,), (1,), (1,), ((3, 0),), batch=1, layout=layout, count_include_pad=False)
+            x = np.ones((1, 3, 1) if layout == "channels_last" else (1, 1, 3), np.float32)
+            shape = (1, 5, 1) if layout == "channels_last" else (1, 1, 5)
+            tile = POOLING.variants(layer.problem(), host())[0]
+            y = forced.run(layer, POOLING, tile, host(), x, None, None, shape).ravel()
+            np.testing.assert_array_equal(y, np.array([wanted, wanted, 1, 1, 1], np.float32))
+
+
+def test_refuses_what_it_does_not_compute():
+    assert "does not compute conv" in (POOLING.fits(Layer("conv", (4, 4), (3,), (9,)).problem(), host()) or "")
