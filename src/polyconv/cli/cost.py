@@ -1,15 +1,19 @@
-"""The commands that need no picture: ``count``, ``explain`` and ``architectures``."""
+"""The commands that need no picture: what networks cost, and what is wrong with them."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from polyconv.cli.app import Command, Given, batched, input_option, network_argument
-from polyconv.cli.show import echo, sizes, table
+from polyconv.cli.show import Table, echo, sizes
 
 if TYPE_CHECKING:
+    from polyconv.count.advice import Advice
     from polyconv.count.tally import Report
 
 
@@ -52,7 +56,7 @@ def _print(report: Report) -> None:
         rows.append((row.name, row.text, sizes(row.out_shape), *numbers, *seen))
     totals = (f"{report.params:,}", f"{report.macs:,}", f"{report.macs_on_data:,}")
     rows.append(("total", "", sizes(report.out_shape), *totals, *rows[-1][-2:]))
-    echo(table("", headings, rows, words=2), *remarks(report))
+    echo(Table(headings, rows, words=2), *remarks(report))
 
 
 @click.command(
@@ -79,4 +83,66 @@ def architectures() -> None:
     from polyconv.architectures import ARCHITECTURES
 
     rows = [(f"@{name}", sizes(known.in_shape), known.source) for name, known in ARCHITECTURES.items()]
-    echo(table("", ("network", "input", "source"), rows, words=3))
+    echo(Table(("network", "input", "source"), rows, words=3))
+
+
+@click.command(
+    cls=Command,
+    short_help="What other kinds of convolution would cost in a layer's place.",
+    examples=('polyconv compare "conv 3x3 64 same" --input 32x56x56',),
+)
+@network_argument
+@input_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def compare(given: Given, input_shape: tuple[int, ...] | None, as_json: bool) -> None:
+    """Compare one convolution with what other kinds would cost at the same input and output.
+
+    Parameters, MACs, receptive field and the time on this machine, each with its ratio to the standard convolution.
+    """
+    from polyconv.cli.run import check_memory
+    from polyconv.count.alternatives import compare
+
+    comparison = compare(given.network, batched(input_shape, given))
+    check_memory(*(row.report for row in comparison.rows))
+    comparison = comparison.timed()
+    if as_json:
+        click.echo(json.dumps(comparison.as_dict(), indent=2))
+        return
+    headings, *rows = comparison.lines()
+    shapes = (sizes(comparison.in_shape), sizes(comparison.standard.report.out_shape))
+    notes = [f"{row.kind}: {row.note}." for row in comparison.rows if row.note]
+    notes += [f"{kind}: left out, {why}." for kind, why in comparison.left_out]
+    echo(f"Input {shapes[0]}, output {shapes[1]}.", Table(headings, rows, words=2), *notes)
+
+
+@click.command(
+    cls=Command,
+    short_help="What is known to go wrong with a network, and how to fix it.",
+    examples=(
+        'polyconv check "conv 3x3 8 same relu | transposed 3x3 8 stride 2"',
+        "polyconv check @mobilenet_v1 --input 3x32x32",
+    ),
+)
+@network_argument
+@input_option
+@click.option("--strict", is_flag=True, help="Exit with status 1 where there is a warning.")
+def check(given: Given, input_shape: tuple[int, ...] | None, strict: bool) -> int:
+    """Check NETWORK for what practitioners learn the hard way: each warning with the reason, the fix and the source.
+
+    With --input, or for a named network, it also looks at what depends on sizes.
+    """
+    from polyconv.count.advice import check
+
+    shape = given.in_shape if input_shape is None else batched(input_shape, given)
+    found = check(given.network, shape)
+    echo(*_merged(found))
+    echo({0: "No warnings.", 1: "1 warning."}.get(len(found), f"{len(found)} warnings."))
+    return 1 if found and strict else 0
+
+
+def _merged(found: Sequence[Advice]) -> list[str]:
+    """The warnings as text, those that differ only in their stage as one."""
+    stages: dict[Advice, list[str]] = {}
+    for advice in found:
+        stages.setdefault(replace(advice, stage=""), []).append(advice.stage)
+    return [str(replace(advice, stage=", ".join(names))) for advice, names in stages.items()]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from polyconv.cli.app import Command, Given, network_argument
-from polyconv.cli.show import amount, echo, gflops, milliseconds, sizes, table
+from polyconv.cli.show import Table, amount, echo, gflops, milliseconds, sizes
 from polyconv.network import Network
 
 if TYPE_CHECKING:
@@ -136,13 +136,13 @@ def memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def check_memory(report: Report) -> None:
+def check_memory(*reports: Report) -> None:
     """Refuse what would need more memory than there is, before any work."""
-    needed = report.peak_activation_bytes + report.weight_bytes
+    needed = max(report.peak_activation_bytes + report.weight_bytes for report in reports)
     if needed > memory():
         raise ValueError(
             f"this needs {amount(needed)}B of memory or more, this machine has {amount(memory())}B. "
-            "Use a smaller picture or fewer channels"
+            "Use a smaller input or fewer channels"
         )
 
 
@@ -183,4 +183,4 @@ def chart(report: Report, seconds: dict[str, float]) -> Any:
     if len(rows) > 1:
         rows.append(("total", "", *last, milliseconds(total), gflops(report.macs, total)))
     headings = ("stage", "layer", "output", "parameters", "MACs", "MACs on data", "ms", "GFLOP/s")
-    return table("", headings, rows, words=2)
+    return Table(headings, rows, words=2)

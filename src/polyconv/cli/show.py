@@ -3,50 +3,95 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Console, RenderableType
 
 PLAIN_WIDTH = 150  # columns where the output is no terminal
+LEAST_TEXT = 24  # columns that a long text needs before its numbers are set beside it
+_SEPARATOR = 2
 
 
-def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) -> Table:
-    """A table whose first ``words`` columns are text, the others numbers.
+@dataclass(frozen=True)
+class Table:
+    """Rows of texts: the first ``words`` columns are words, the others numbers. Brackets in them are no markup."""
 
-    Cells are taken as they are: brackets in them are no markup.
-    """
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    words: int = 1
 
-    result = Table(title=Text(title) if title else None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, heading in enumerate(headings):
-        text = number < words
-        result.add_column(Text(heading), justify="left" if text else "right", overflow="fold", no_wrap=not text)
-    for row in rows:
-        result.add_row(*(Text(_printable(cell)) for cell in row))
-    return result
+    def fitted(self, width: int) -> RenderableType:
+        """A table where the terminal is wide enough, its headings on two lines if need be, else blocks of lines."""
+        for heads in ([[heading] for heading in self.headings], [_two_lines(heading) for heading in self.headings]):
+            if self._least_width(heads) <= width:
+                return self._table(heads)
+        return self._blocks()
+
+    def _least_width(self, heads: list[list[str]]) -> int:
+        columns = zip(*([max(lines, key=len) for lines in heads], *self.rows), strict=True)
+        natural = [max(map(len, column)) for column in columns]
+        longest = max(natural[: self.words])
+        texts = sum(natural[: self.words]) - longest + min(longest, LEAST_TEXT)
+        return texts + sum(natural[self.words :]) + _SEPARATOR * len(natural) + 2
+
+    def _table(self, heads: list[list[str]]) -> RenderableType:
+        from rich import box
+        from rich.table import Table as Grid
+        from rich.text import Text
+
+        grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+        for number, lines in enumerate(heads):
+            text = number < self.words
+            justify: Any = "left" if text else "right"
+            grid.add_column(Text("\n".join(lines)), justify=justify, overflow="fold", no_wrap=not text)
+        for row in self.rows:
+            grid.add_row(*(Text(_printable(cell)) for cell in row))
+        return grid
+
+    def _blocks(self) -> RenderableType:
+        from rich.console import Group
+        from rich.padding import Padding
+        from rich.text import Text
+
+        blocks: list[RenderableType] = []
+        for row in self.rows:
+            blocks.append(Text(_printable("  ".join(filter(None, row[: self.words]))), style="bold"))
+            pairs = zip(self.headings[self.words :], row[self.words :], strict=True)
+            text = ", ".join(f"{heading} {_printable(cell)}" for heading, cell in pairs)
+            blocks.append(Padding(Text(text), (0, 0, 0, 2)))
+        return Group(*blocks)
+
+
+def _two_lines(heading: str) -> list[str]:
+    """A heading on two lines where it has a unit, so that its column stays narrow."""
+    return heading.replace(" (", "\n(").replace(" on ", "\non ").split("\n")
 
 
 def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
-def echo(*things: Any) -> None:
+def echo(*things: Table | str) -> None:
     """Print tables and lines; lines are wrapped by the terminal alone, so that they can be copied."""
-    from rich.console import Console
-
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, markup=False, emoji=False, width=PLAIN_WIDTH)
+    console: Console | None = None
     for thing in things:
         if isinstance(thing, str):
             click.echo(thing)
         else:
-            console.print(thing)
+            console = console or _console()
+            console.print(thing.fitted(console.width))
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    plain = {"highlight": False, "markup": False, "emoji": False}
+    console = Console(**plain)  # type: ignore[arg-type]
+    return console if console.is_terminal else Console(**plain, width=PLAIN_WIDTH)  # type: ignore[arg-type]
 
 
 def sizes(values: Sequence[Any] | None) -> str:

@@ -7,7 +7,7 @@ import os
 import click
 
 from polyconv.cli.app import Command
-from polyconv.cli.show import amount, echo, gflops, milliseconds, shown_shape, sizes, table
+from polyconv.cli.show import Table, amount, echo, gflops, milliseconds, shown_shape, sizes
 
 PAGE = "polyconv-tour.html"
 
@@ -53,6 +53,6 @@ def tour(picture: str | None, output: str, show: bool) -> None:
         for visit in done
     ]
     headings = ("kind", "notation", "output", "parameters", "MACs", "MACs on data", "field (px)", "ms", "GFLOP/s")
-    echo(table("", headings, rows, words=2), f"The pictures are in {target.resolve()}")
+    echo(Table(headings, rows, words=2), f"The pictures are in {target.resolve()}")
     if show:
         click.launch(str(target.resolve()))
