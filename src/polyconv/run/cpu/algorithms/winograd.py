@@ -48,6 +48,8 @@ from polyconv.run.problem import Array, Problem
 ROWS = 14  # tiles held in registers by the matrix product, for two vectors of channels
 SHORT = {3: (4, 2), 5: (2,), 7: (4,)}  # taps of an axis -> outputs of a tile, the usual one first
 SHARE_OF_L2 = 0.5  # for V of a block of tiles
+FEWEST = 16  # channels of a group, in and out
+WORTH = 10e-6  # seconds a call must save before exactness on integers is given up
 NAMES = (
     *FIXED_WORDS, "starts: ptr", "tiles", "block_tiles", "blocks", "fused", "block_chunks", "chunk", "out_blocks",
     "batch_stride", "out_batch_stride",
@@ -73,7 +75,7 @@ def fits(problem: Problem, target: Target) -> str | None:
         return f"its tiles overlap for stride 1 only, the stride is {problem.stride}"
     if problem.dtype != "float32":
         return "it rounds more than the definition does: for float64 exactness goes first"
-    if problem.in_channels // problem.groups < 8 or problem.out_channels // problem.groups < 8:
+    if min(problem.in_channels, problem.out_channels) // problem.groups < FEWEST:
         return "with so few channels a group, transforming costs more than it saves"
     if not any(taps in SHORT for taps in problem.kernel_size):
         return f"no axis of the kernel {problem.kernel_size} has {' or '.join(map(str, SHORT))} taps"
@@ -83,7 +85,16 @@ def fits(problem: Problem, target: Target) -> str | None:
 
 
 def variants(problem: Problem, target: Target) -> Sequence[Tile]:
-    """The last two short axes are transformed, a third one summed; large tiles, then small ones."""
+    """One: the last two short axes are transformed, a third one summed.
+
+    Small tiles (``SHORT`` has them too) win for a few pictures just larger than a tile, by little: not enough to have
+    another size of picture wait for more code to be made.
+    """
+    return tiles_of(problem)[:1]
+
+
+def tiles_of(problem: Problem) -> list[Tile]:
+    """All tiles that can be forced, the usual one first."""
     short = [axis for axis, taps in enumerate(problem.kernel_size) if taps in SHORT][-2:]
     if len(short) == 2 and any(problem.kernel_size[axis] == 7 for axis in short):
         short = short[-1:]
@@ -563,7 +574,10 @@ def _blocking(shape: _Shape, target: Target, tiles: int, out_blocks: int, thread
 
 
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
-    """Seconds: products at nearly the machine's rate, transforms, and reading U once for each block of tiles."""
+    """Seconds: products at nearly the machine's rate, transforms, and reading U once for each block of tiles.
+
+    Made larger, so that the exact algorithms are kept where this one would save little.
+    """
     shape = _shape(problem, tile, target)
     item = problem.numpy_dtype().itemsize
     tiles = sizes.batch * product(
@@ -578,7 +592,7 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     block, _ = _blocking(shape, target, max(tiles, 1), vectors, max(threads, 2), item)
     u_bytes = shape.points * shape.depth * shape.blocks.lanes * problem.groups * item
     reading = u_bytes * -(-max(tiles, 1) // block) / 45e9
-    return (max(products, reading) + moved) / threads
+    return (1.15 * (max(products, reading) + moved) + WORTH) / threads
 
 
 def error_bound(problem: Problem, tile: Tile) -> float:
