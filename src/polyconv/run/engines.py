@@ -1,6 +1,8 @@
-"""Which engine runs a problem, and why."""
+"""Which engine runs a problem, and why: machine code where it can be made, the NumPy reference where it cannot."""
 
 from __future__ import annotations
+
+from functools import lru_cache
 
 from polyconv.run.numpy_engine import NumpyEngine
 from polyconv.run.problem import Engine, Problem
@@ -9,5 +11,28 @@ _NUMPY = NumpyEngine()
 
 
 def engine_for(problem: Problem) -> tuple[Engine, str]:
-    """The engine for a problem, and the reason in words."""
-    return _NUMPY, "the only engine"
+    """The engine for a problem, and the reason in words (for ``explain``).
+
+    ``POLYCONV_ENGINE=numpy`` asks for the reference; without llvmlite, or where the system refuses to run generated
+    code, there is no other.
+    """
+    from polyconv.run.cpu.support import why_not
+
+    obstacle = why_not()
+    return (_NUMPY, obstacle) if obstacle else _compiled_for(problem)
+
+
+@lru_cache(maxsize=4096)
+def _compiled_for(problem: Problem) -> tuple[Engine, str]:
+    engine = _compiled()
+    obstacle = engine.why_not(problem)  # type: ignore[attr-defined]
+    if obstacle:
+        return _NUMPY, f"no compiled algorithm fits: {obstacle}"
+    return engine, "compiled for this machine"
+
+
+@lru_cache(maxsize=1)
+def _compiled() -> Engine:
+    from polyconv.run.plan import CompiledEngine
+
+    return CompiledEngine()
