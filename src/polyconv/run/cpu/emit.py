@@ -455,6 +455,19 @@ class Kernel:
             value = low + high
         return self.extract(value, 0)
 
+    def transpose(self, rows: Sequence[Value]) -> list[Value]:
+        """As many vectors as each has lanes, transposed: lane j of row i becomes lane i of row j."""
+        lanes, current, distance = len(rows), list(rows), 1
+        while distance < lanes:
+            low = [lane if not lane & distance else lanes + lane - distance for lane in range(lanes)]
+            high = [lane + distance if not lane & distance else lanes + lane for lane in range(lanes)]
+            for i in range(lanes):
+                if not i & distance:
+                    a, b = current[i], current[i + distance]
+                    current[i], current[i + distance] = self.shuffle(a, b, low), self.shuffle(a, b, high)
+            distance *= 2
+        return current
+
     def _elementwise(self, name: str, *values: Value) -> Value:
         type_ = values[0].type
         lanes = lanes_of(type_)

@@ -1,10 +1,11 @@
 """The algorithms, one file each: what is computed, in which loops. ``record.py`` says how to add one."""
 
 from polyconv.run.cpu.algorithms.dense import DENSE
+from polyconv.run.cpu.algorithms.dense_planar import DENSE_PLANAR
 from polyconv.run.cpu.algorithms.depthwise import DEPTHWISE
 from polyconv.run.cpu.algorithms.grouped import GROUPED
 from polyconv.run.cpu.algorithms.pooling import POOLING
 from polyconv.run.cpu.algorithms.record import Algorithm
 from polyconv.run.cpu.algorithms.winograd import WINOGRAD
 
-ALGORITHMS: tuple[Algorithm, ...] = (DENSE, DEPTHWISE, GROUPED, POOLING, WINOGRAD)
+ALGORITHMS: tuple[Algorithm, ...] = (DENSE, DENSE_PLANAR, DEPTHWISE, GROUPED, POOLING, WINOGRAD)

@@ -24,6 +24,16 @@ import numpy as np
 
 from polyconv.run.cpu.activations import activate
 from polyconv.run.cpu.algorithms.blocks import Blocks, cut, pack_blocks
+from polyconv.run.cpu.algorithms.gather import (
+    GROUP,
+    LENGTH,
+    MOST_POSITIONS,
+    NUMBER,
+    Gather,
+    Walk,
+    phase_fields,
+    tap_tables,
+)
 from polyconv.run.cpu.algorithms.phases import OutputPhases, phases_of
 from polyconv.run.cpu.algorithms.record import (
     FIXED_WORDS,
@@ -31,6 +41,7 @@ from polyconv.run.cpu.algorithms.record import (
     Phase,
     Schedule,
     Sizes,
+    ceil_div,
     pixels_contiguous,
     split_evenly,
     words,
@@ -39,13 +50,12 @@ from polyconv.run.cpu.emit import Kernel, Value, Var
 from polyconv.run.cpu.target import Target
 from polyconv.run.problem import Array, Problem
 
-GROUP = 16  # a tap's pointers lie in a row of this many words; the last one holds the tap's number
 NAMES = (
     *FIXED_WORDS, "table: ptr", "channels", "depth", "all_blocks", "per_phase", "tile_chunks", "chunk_tiles",
     "chunk_blocks", "batch_stride", "out_batch_stride",
 )  # fmt: skip
 AXIS_NAMES = ("size", "step", "stride", "out_stride")  # strides in bytes
-PHASE_NAMES = ("taps_at", "taps", "tiles_at", "span_tiles", "span", "tiles", "out_offset")  # then the grid's sizes
+PHASE_NAMES = ("tiles_at", "span_tiles", "span", "tiles", "out_offset")  # then grid sizes, then those of gather
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +78,7 @@ def fits(problem: Problem, target: Target) -> str | None:
 def variants(problem: Problem, target: Target) -> Sequence[Tile]:
     """Tiles that fill the registers, the one that wastes least first."""
     registers = target.vector_registers
-    shapes = [Tile(min(14, (registers - 1) // v - 1), v) for v in (2, 3, 4, 1) if (registers - 1) // v > 2]
+    shapes = [Tile(min(MOST_POSITIONS, (registers - 1) // v - 1), v) for v in (2, 3, 4, 1) if (registers - 1) // v > 2]
     channels = problem.out_channels // problem.groups
     lanes = target.lanes(problem.dtype)
 
@@ -95,102 +105,87 @@ def pack(problem: Problem, tile: Tile, target: Target, weight: Array | None, bia
 # ---- the loop nest -------------------------------------------------------------------------------------------------
 def emit(problem: Problem, tile: Tile, target: Target) -> str:
     """The module: one function, items are (phase, chunk of blocks, chunk of tiles)."""
-    return _DenseKernel(problem, tile, target).write()
+    return DenseKernel(problem, tile, target).write()
 
 
-class _DenseKernel:
+class DenseKernel:
+    """Writes the kernel; the version for channels_first changes where pixels come from and where sums go."""
+
+    names: tuple[str, ...] = NAMES
+    axis_names: tuple[str, ...] = AXIS_NAMES
+    phase_names: tuple[str, ...] = PHASE_NAMES
+
     def __init__(self, problem: Problem, tile: Tile, target: Target) -> None:
         self.k = Kernel("run0", target, problem.dtype)
         self.problem, self.tile = problem, tile
         self.blocks = blocks_of(problem, tile, target)
-        axes = [f"{name}{axis}" for axis in range(problem.ndim) for name in AXIS_NAMES]
-        names = (*NAMES, *axes)
+        axes = [f"{name}{axis}" for axis in range(problem.ndim) for name in self.axis_names]
+        names = (*self.names, *axes)
         values = self.k.words(*names)
         self.w = {name.removesuffix(": ptr"): value for name, value in zip(names, values, strict=True)}
-        k, room = self.k, GROUP
-        self.bases = k.scratch
-        self.origins = [k.word_at(k.scratch, room * (1 + axis)) for axis in range(problem.ndim)]
-        self.outs = k.word_at(k.scratch, room * (1 + problem.ndim))
-        self.rows = k.word_at(k.scratch, room * (2 + problem.ndim))
+        self.gather = Gather(self.k, problem.ndim, self.rows_at())
+
+    def rows_at(self) -> Value:
+        """Where in scratch the list of taps starts."""
+        return self.k.word_at(self.k.scratch, Gather.words(self.problem.ndim))
 
     def write(self) -> str:
+        """The module's text."""
         k, w = self.k, self.w
         with k.loop(k.first, k.last) as item:
             rest = item % w["per_phase"]
-            record = k.word_at(w["table"], (item // w["per_phase"]) * (len(PHASE_NAMES) + self.problem.ndim))
-            phase = {name: k.load(k.word_at(record, place), "i64") for place, name in enumerate(PHASE_NAMES)}
+            phase = self.phase(item // w["per_phase"])
             start = (rest % w["tile_chunks"]) * w["chunk_tiles"]
-            low = (rest // w["tile_chunks"]) * w["chunk_blocks"]
-            high = k.minimum(low + w["chunk_blocks"], w["all_blocks"])
             with k.loop(start, k.minimum(start + w["chunk_tiles"], phase["tiles"])) as number:
-                count = self.locate(record, phase, number)
-                active = self.point(phase, count)
-                with k.loop(low, high, nonempty=True) as block:
-                    self.multiply(block, count, active)
+                count = self.locate(phase, number)
+                self.multiply_blocks(rest // w["tile_chunks"], count, self.point(phase, count))
         return k.module()
 
-    def locate(self, record: Value, phase: dict[str, Value], number: Value) -> Value:
+    def phase(self, number: Value) -> dict[str, Value]:
+        """The record of a phase, field by field."""
+        k, names = self.k, self.phase_fields(self.problem.ndim)
+        record = k.word_at(self.w["table"], number * len(names))
+        return {name: k.load(k.word_at(record, place), "i64") for place, name in enumerate(names)}
+
+    @classmethod
+    def phase_fields(cls, ndim: int) -> list[str]:
+        """Names of the words of a phase's record."""
+        return [*cls.phase_names, *(f"grid{axis}" for axis in range(ndim)), *phase_fields(ndim)]
+
+    def locate(self, phase: dict[str, Value], number: Value) -> Value:
         """Write base address, origin and output address of each position of a tile; returns how many there are."""
         k, w, ndim = self.k, self.w, self.problem.ndim
         entry = k.load(k.word_at(w["table"], phase["tiles_at"] + number % phase["span_tiles"]), "i64")
         count = entry & 255
         rest = (number // phase["span_tiles"]) * phase["span"] + (entry >> 8)
-        grid = [k.load(k.word_at(record, len(PHASE_NAMES) + axis), "i64") for axis in range(ndim)]
-        out = k.byte_at(w["out"], phase["out_offset"])
-        place: list[Var] = []
+        walks: list[Walk] = []
         for axis in reversed(range(ndim)):
-            place.insert(0, k.var(rest % grid[axis]))
-            rest = rest // grid[axis]
-        place.insert(0, k.var(rest))  # the picture in the batch
-        with k.loop(0, count, carry=place, nonempty=True) as position:
-            source, sink = place[0].value * w["batch_stride"], place[0].value * w["out_batch_stride"]
-            for axis in range(ndim):
-                origin = place[axis + 1].value * w[f"step{axis}"]
-                k.store(origin, k.word_at(self.origins[axis], position))
-                source = source + origin * w[f"stride{axis}"]
-                sink = sink + place[axis + 1].value * w[f"out_stride{axis}"]
-            k.store(k.byte_at(w["x"], source), k.word_at(self.bases, position))
-            k.store(k.byte_at(out, sink), k.word_at(self.outs, position))
-            self.advance(place, grid)
+            size, step, hop = phase[f"grid{axis}"], w[f"step{axis}"], w[f"step{axis}"] * w[f"stride{axis}"]
+            walks.insert(0, Walk(rest % size, size, None, step, hop, w[f"out_stride{axis}"]))
+            rest = rest // size
+        none = k.integer(0)
+        walks.insert(0, Walk(rest, none, None, none, w["batch_stride"], w["out_batch_stride"]))
+        self.gather.lay(walks, count, w["x"], k.byte_at(w["out"], phase["out_offset"]))
         return count
 
-    def advance(self, place: list[Var], grid: list[Value]) -> None:
-        """The next position: the last axis first, carrying over."""
-        k = self.k
-        following = place[-1].value + 1
-        for axis in reversed(range(len(grid))):
-            full = following.eq(grid[axis])
-            place[axis + 1].value = k.select(full, k.integer(0), following)
-            following = k.select(full, place[axis].value + 1, place[axis].value)
-        place[0].value = following
-
     def point(self, phase: dict[str, Value], count: Value) -> Value:
-        """For each tap that meets data, write its number and a pointer for each position; returns how many taps."""
-        k, w, ndim = self.k, self.w, self.problem.ndim
-        taps = k.word_at(w["table"], phase["taps_at"])
-        bases = k.load_vector(self.bases, GROUP, type_="ptr", align=64)
-        origins = [k.load_vector(place, GROUP, type_="i64", align=64) for place in self.origins]
-        zeros = k.broadcast(k.at(w["packed"], self.zeros_at(w["depth"])), GROUP)
-        present = k.mask(count, GROUP)
-        active = k.var(k.integer(0))
-        with k.loop(0, phase["taps"], carry=[active]) as number:
-            tap = k.word_at(taps, number * (2 + ndim))
-            valid = present
-            for axis in range(ndim):
-                shift = k.load(k.word_at(tap, 2 + axis), "i64")
-                valid = valid & (origins[axis] + shift).below(w[f"size{axis}"])
-            offset = k.broadcast(k.load(k.word_at(tap, 1), "i64"), GROUP)
-            moved = k.emit(f"getelementptr i8, {bases!r}, {offset!r}", bases.type)
-            row = k.word_at(self.rows, active.value * GROUP)
-            k.store_vector(k.select(valid, moved, zeros), row, align=64)
-            k.store(k.load(tap, "i64"), k.word_at(row, GROUP - 1))
-            active.value = active.value + k.convert(k.bitcast(valid, f"i{GROUP}").ne(0), "zext", "i64")
-        return active.value
+        """Write the tile's list of taps; returns its length."""
+        w = self.w
+        zeros = self.k.at(w["packed"], self.zeros_at(w["depth"]))
+        sizes = [w[f"size{axis}"] for axis in range(self.problem.ndim)]
+        return self.gather.point(phase, w["table"], sizes, count, w["channels"], zeros)
 
     def zeros_at(self, depth: Value) -> Value:
         """Where the row of zeros starts in the packed array, in elements."""
         lanes = self.blocks.lanes * self.problem.groups
         return depth * lanes + lanes
+
+    def multiply_blocks(self, chunk: Value, count: Value, active: Value) -> None:
+        """The tile for each block of one chunk of blocks."""
+        k, w = self.k, self.w
+        low = chunk * w["chunk_blocks"]
+        with k.loop(low, k.minimum(low + w["chunk_blocks"], w["all_blocks"]), nonempty=True) as block:
+            self.multiply(block, count, active)
 
     def multiply(self, block: Value, count: Value, active: Value) -> None:
         """One block of output channels for the tile: choose the code for its width and its number of positions."""
@@ -204,8 +199,9 @@ class _DenseKernel:
         weights = k.at(w["packed"], lane * w["depth"] + blocks.lanes * self.problem.groups)
 
         def write(lanes: tuple[int, ...], stored: int) -> None:
-            body = _Body(self, lanes, stored, weights, bias, channel, group * w["channels"], active)
+            body = Body(self, lanes, stored, weights, bias, channel, group * w["channels"], active)
             k.switch(count, range(1, self.tile.positions + 1), body.write)
+            self.after(body, count)
 
         def main() -> None:
             write(blocks.main, blocks.main[-1])
@@ -218,12 +214,24 @@ class _DenseKernel:
         else:
             (main if blocks.full else tail)()
 
+    def finish(self, body: Body, sums: list[list[Var]]) -> None:
+        """What becomes of a tile's sums: activated and stored, pixel by pixel."""
+        k = self.k
+        for position, totals in enumerate(sums):
+            out = k.at(k.load(k.word_at(self.gather.outs, position), "ptr"), body.channel)
+            for v, total in enumerate(totals):
+                value = activate(k, self.problem.activation, total.value)
+                k.store_vector(value, k.at(out, body.starts[v]), count=body.counts[v])
+
+    def after(self, body: Body, count: Value) -> None:
+        """What follows the code for one block, whatever the number of positions."""
+
 
 @dataclass(frozen=True)
-class _Body:
+class Body:
     """The innermost code for one block: ``write(positions)``."""
 
-    parent: _DenseKernel
+    parent: DenseKernel
     lanes: tuple[int, ...]
     stored: int  # channels of the last vector
     weights: Value
@@ -232,29 +240,35 @@ class _Body:
     first: Value  # the group's first input channel
     active: Value
 
+    @property
+    def starts(self) -> list[int]:
+        """First lane of each vector."""
+        return [sum(self.lanes[:v]) for v in range(len(self.lanes))]
+
+    @property
+    def counts(self) -> list[int]:
+        """Channels of each vector."""
+        return [*self.lanes[:-1], self.stored]
+
     def write(self, positions: int) -> None:
+        """The code for this many positions."""
         k, lanes, width = self.parent.k, self.lanes, sum(self.lanes)
-        starts = [sum(lanes[:v]) for v in range(len(lanes))]
-        biases = [k.load_vector(k.at(self.bias, at), n) for at, n in zip(starts, lanes, strict=True)]
+        biases = [k.load_vector(k.at(self.bias, at), n) for at, n in zip(self.starts, lanes, strict=True)]
         sums = [[k.var(bias) for bias in biases] for _ in range(positions)]
         flat = [total for row in sums for total in row]
         channels = self.parent.w["channels"]
         with k.loop(0, self.active, carry=flat) as tap:
-            row = k.word_at(self.parent.rows, tap * GROUP)
+            row = k.word_at(self.parent.gather.rows, tap * GROUP)
             pixels = [k.at(k.load(k.word_at(row, p), "ptr"), self.first) for p in range(positions)]
-            tap_weights = k.at(self.weights, k.load(k.word_at(row, GROUP - 1), "i64") * channels * width)
-            with k.loop(0, channels, carry=flat, nonempty=True) as c:
+            tap_weights = k.at(self.weights, k.load(k.word_at(row, NUMBER), "i64") * channels * width)
+            with k.loop(0, k.load(k.word_at(row, LENGTH), "i64"), carry=flat, nonempty=True) as c:
                 spot = k.at(tap_weights, c * width)
-                vectors = [k.load_vector(k.at(spot, at), n) for at, n in zip(starts, lanes, strict=True)]
+                vectors = [k.load_vector(k.at(spot, at), n) for at, n in zip(self.starts, lanes, strict=True)]
                 for pixel, totals in zip(pixels, sums, strict=True):
                     value = k.load(k.at(pixel, c))
                     for vector, total, n in zip(vectors, totals, lanes, strict=True):
                         total.value = k.fma(vector, k.broadcast(value, n), total.value)
-        for position, totals in enumerate(sums):
-            out = k.at(k.load(k.word_at(self.parent.outs, position), "ptr"), self.channel)
-            for v, total in enumerate(totals):
-                value = activate(k, self.parent.problem.activation, total.value)
-                k.store_vector(value, k.at(out, starts[v]), count=self.stored if v == len(lanes) - 1 else None)
+        self.parent.finish(self, sums)
 
 
 # ---- run-time sizes ------------------------------------------------------------------------------------------------
@@ -270,7 +284,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     channels, taps = problem.in_channels // problem.groups, int(np.prod(problem.kernel_size))
     all_blocks = blocks.count * problem.groups
     chunk_tiles, chunk_blocks = _chunks(tiles, all_blocks, channels * taps * item * blocks.lanes, target, threads)
-    tile_chunks, block_chunks = -(-tiles // chunk_tiles), -(-all_blocks // chunk_blocks)
+    tile_chunks, block_chunks = ceil_div(tiles, chunk_tiles), ceil_div(all_blocks, chunk_blocks)
     axes: list[int] = []
     for axis in range(problem.ndim):
         axes += [sizes.in_size[axis], phases.in_step[axis], int(x_strides[axis + 1])]
@@ -280,7 +294,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
         chunk_blocks, int(x_strides[0]), out_strides[0] * item, *axes,
     )  # fmt: skip
     most_taps = int(np.diff(phases.starts).max())
-    scratch = GROUP * 8 * (2 + problem.ndim + most_taps + 1)
+    scratch = 8 * (Gather.words(problem.ndim) + GROUP * (most_taps + 1))
     reason = f"{len(grids)} phase(s), {tiles} tiles x {all_blocks} blocks, {chunk_tiles} x {chunk_blocks} an item"
     steps = (Phase("run0", len(grids) * tile_chunks * block_chunks),)
     return Schedule(arguments, steps, scratch, tables=(table,), reason=reason)
@@ -299,27 +313,31 @@ def _table(
 ) -> tuple[Array, int]:
     """Phase records, then taps, then tiles, in one array of words; and the most tiles that any phase has."""
     count, ndim = grids.shape
-    records = np.zeros((count, len(PHASE_NAMES) + ndim), np.int64)
-    taps = np.empty((len(phases.numbers), 2 + ndim), np.int64)
-    taps[:, 0] = phases.numbers
-    taps[:, 1] = phases.shifts @ x_strides[1:]
-    taps[:, 2:] = phases.shifts
-    taps_at = records.size
-    records[:, 0] = taps_at + phases.starts[:-1] * (2 + ndim)
-    records[:, 1] = np.diff(phases.starts)
-    spans, rows = _spans(tile, sizes.batch, grids)
-    pieces, at = [], taps_at + taps.size
+    names = DenseKernel.phase_fields(ndim)
+    record = {"out_offset": phases.first @ out_strides} | {f"grid{axis}": grids[:, axis] for axis in range(ndim)}
+    channels = problem.in_channels // problem.groups
+    follows = channels * problem.numpy_dtype().itemsize if problem.groups == 1 else None
+    fields, tap_words = tap_tables(phases, phases.shifts @ x_strides[1:], count * len(names), channels, follows)
+    tile_fields, tile_words = _tiles(tile, sizes.batch, grids, count * len(names) + len(tap_words))
+    record |= fields | tile_fields
+    records = np.stack([record[name] for name in names], axis=1)
+    return np.concatenate([records.ravel(), tap_words, tile_words]), max(1, int(record["tiles"].max(initial=0)))
+
+
+def _tiles(tile: Tile, batch: int, grids: Array, at: int) -> tuple[dict[str, Array], Array]:
+    """Start and length of the tiles of each kind of span, for a table that they follow at word ``at``."""
+    spans, rows = _spans(tile, batch, grids)
+    fields = {name: np.zeros(len(grids), np.int64) for name in ("tiles_at", "span_tiles", "tiles")} | {"span": spans}
+    pieces = []
     for length in np.unique(spans):
-        runs = split_evenly(int(length), -(-int(length) // tile.positions)) if length else [(0, 0)]
+        runs = split_evenly(int(length), ceil_div(int(length), tile.positions)) if length else [(0, 0)]
         entries = np.array(runs, np.int64)
         mine = spans == length
-        records[mine, 2], records[mine, 3], records[mine, 4] = at, len(runs), length
-        records[mine, 5] = rows[mine] * (len(runs) if length else 0)
+        fields["tiles_at"][mine], fields["span_tiles"][mine] = at, len(runs)
+        fields["tiles"][mine] = rows[mine] * (len(runs) if length else 0)
         pieces.append((entries[:, 0] << 8) + entries[:, 1])
         at += len(runs)
-    records[:, 6] = phases.first @ out_strides
-    records[:, len(PHASE_NAMES) :] = grids
-    return np.concatenate([records.ravel(), taps.ravel(), *pieces]), max(1, int(records[:, 5].max(initial=0)))
+    return fields, np.concatenate(pieces)
 
 
 FLAT = 2048  # positions up to which a whole batch is one span
@@ -336,9 +354,9 @@ def _spans(tile: Tile, batch: int, grids: Array) -> tuple[Array, Array]:
 def _chunks(tiles: int, blocks: int, weight_bytes: int, target: Target, threads: int) -> tuple[int, int]:
     """Tiles and blocks of one item: all blocks while their weights stay in half the L2, else as many as do."""
     chunk_blocks = min(blocks, max(1, blocks * (target.l2_bytes // 2) // max(weight_bytes, 1)))
-    block_chunks = -(-blocks // chunk_blocks)
+    block_chunks = ceil_div(blocks, chunk_blocks)
     wanted = max(1, 8 * threads // block_chunks) if threads > 1 else 1
-    return -(-tiles // min(tiles, wanted)), chunk_blocks
+    return ceil_div(tiles, min(tiles, wanted)), chunk_blocks
 
 
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:

@@ -129,6 +129,11 @@ def words(*values: int | Array) -> Array:
     return np.array([0] * len(FIXED_WORDS) + numbers, np.int64)
 
 
+def ceil_div(a: int, b: int) -> int:
+    """``a / b`` rounded up."""
+    return -(-a // b)
+
+
 def split_evenly(total: int, parts: int) -> list[tuple[int, int]]:
     """``parts`` runs of nearly equal length that cover ``range(total)``, as (start, length)."""
     edges = [total * part // parts for part in range(parts + 1)]

@@ -1,0 +1,377 @@
+"""Dense convolution of channels_first arrays: the same products as ``dense``, fed from a transposed strip of the input.
+
+Broadcasting one channel of one pixel wants the channels of a pixel side by side. So each item first copies the part of
+the input that its output positions read, transposed in registers, into its thread's scratch: a strip of some rows (or
+of a segment of one row), all channels, without padding. The strip is small enough to stay in the L2 cache, and serves
+all output channels. Sums are put down in scratch as well and transposed back on their way to the planes of the output.
+
+Rows of a strip lie a dilation apart, so that a dilated kernel needs no more of them than a plain one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import gcd, prod
+
+import numpy as np
+
+from polyconv.run.cpu.activations import activate
+from polyconv.run.cpu.algorithms import dense
+from polyconv.run.cpu.algorithms.dense import Body, DenseKernel, Tile, blocks_of, pack
+from polyconv.run.cpu.algorithms.gather import GROUP, Gather, Walk, phase_fields, tap_tables
+from polyconv.run.cpu.algorithms.phases import OutputPhases, phases_of
+from polyconv.run.cpu.algorithms.record import FIXED_WORDS, Algorithm, Phase, Schedule, Sizes, ceil_div, words
+from polyconv.run.cpu.emit import Value, Var
+from polyconv.run.cpu.target import Target
+from polyconv.run.problem import Array, Problem
+
+NAMES = (
+    *FIXED_WORDS, "table: ptr", "channels", "depth", "all_blocks", "per_phase", "block_chunks", "chunk_blocks",
+    "batch_stride", "channel_stride", "out_batch_stride", "plane", "strip", "whole_rows",
+)  # fmt: skip
+# groups: strips along the axis; run: output positions in a strip; rows: output positions between neighbours of a strip;
+# unit: input positions between neighbours; advance: units between neighbouring outputs; pitch: bytes between units
+AXIS_NAMES = ("size", "step", "stride", "out_stride", "groups", "run", "rows", "unit", "advance", "pitch")
+PHASE_NAMES = ("out_offset",)  # then grid size and units that taps span for each axis, then those of gather
+
+
+def fits(problem: Problem, target: Target) -> str | None:
+    """Dense kinds of planes."""
+    if problem.op not in ("conv", "conv_transpose"):
+        return f"it computes convolutions, not {problem.op}"
+    if problem.layout != "channels_first":
+        return "it reads planes (channels_first)"
+    return None
+
+
+def variants(problem: Problem, target: Target) -> Sequence[Tile]:
+    """As for pixels, but two vectors of output channels at most: the sums are transposed."""
+    return [tile for tile in dense.variants(problem, target) if tile.vectors <= 2] or [Tile(6, 1)]
+
+
+def emit(problem: Problem, tile: Tile, target: Target) -> str:
+    """The module: one function, items are (phase, strip, chunk of blocks)."""
+    return _PlanarKernel(problem, tile, target).write()
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What of one axis an item covers: its first output position, how many, and where its input starts and ends."""
+
+    first: Value
+    count: Value
+    low: Value
+    units: Value
+
+
+class _PlanarKernel(DenseKernel):
+    names = NAMES
+    axis_names = AXIS_NAMES
+    phase_names = PHASE_NAMES
+
+    def __init__(self, problem: Problem, tile: Tile, target: Target) -> None:
+        super().__init__(problem, tile, target)
+        self.scattered = problem.op == "conv_transpose" and problem.stride[-1] > 1
+        self.strip = self.k.byte_at(self.k.scratch, self.w["strip"])
+        self.stage = self.k.word_at(self.k.scratch, Gather.words(problem.ndim))  # a tile's sums, position by position
+
+    def rows_at(self) -> Value:
+        width = max(sum(self.blocks.main), sum(self.blocks.tail))
+        return self.k.byte_at(super().rows_at(), GROUP * width * self.k.bytes)
+
+    @classmethod
+    def phase_fields(cls, ndim: int) -> list[str]:
+        return [
+            *cls.phase_names,
+            *(f"{name}{axis}" for axis in range(ndim) for name in ("grid", "span")),
+            *phase_fields(ndim),
+        ]
+
+    def write(self) -> str:
+        k, w = self.k, self.w
+        last = k.var(k.integer(-1))
+        with k.loop(k.first, k.last, carry=[last]) as item:
+            phase = self.phase(item // w["per_phase"])
+            number = item // w["block_chunks"]
+            parts, picture = self.parts(phase, number % (w["per_phase"] // w["block_chunks"]))
+            total = parts[0].count
+            for part in parts[1:]:
+                total = total * part.count
+            with k.when(total > 0, carry=[last]):
+                with k.when(number.ne(last.value)):
+                    self.fill(parts, picture)
+                last.value = number
+                self.tiles(phase, parts, picture, total, item % w["block_chunks"])
+        return k.module()
+
+    def parts(self, phase: dict[str, Value], rest: Value) -> tuple[list[_Part], Value]:
+        """The strip with this number, axis by axis, and its picture."""
+        k, w = self.k, self.w
+        parts: list[_Part] = []
+        for axis in reversed(range(self.problem.ndim)):
+            group = rest % w[f"groups{axis}"]
+            rest = rest // w[f"groups{axis}"]
+            rows, grid = w[f"rows{axis}"], phase[f"grid{axis}"]
+            first = group % rows + (group // rows) * rows * w[f"run{axis}"]
+            left = k.maximum(grid - first + rows - 1, 0) // rows
+            count = k.minimum(left, w[f"run{axis}"])
+            low = first * w[f"step{axis}"] + phase[f"least{axis}"]
+            parts.insert(0, _Part(first, count, low, (count - 1) * w[f"advance{axis}"] + phase[f"span{axis}"]))
+        return parts, rest
+
+    # ---- the strip -------------------------------------------------------------------------------------------------
+    def fill(self, parts: list[_Part], picture: Value) -> None:
+        """Copy the strip's input, rows outside the picture left out."""
+        source = self.k.byte_at(self.w["x"], picture * self.w["batch_stride"])
+        self.fill_axis(0, parts, source, self.strip)
+
+    def fill_axis(self, axis: int, parts: list[_Part], source: Value, sink: Value) -> None:
+        """All rows along one axis; along the last, all pixels."""
+        k, w, part = self.k, self.w, parts[axis]
+        if axis == len(parts) - 1:
+            start = k.maximum(part.low, 0)
+            stop = k.minimum(part.low + part.units, w[f"size{axis}"])
+            with k.loop(start, stop, k.lanes) as x:
+                pixels = k.byte_at(sink, (x - part.low) * w[f"pitch{axis}"])
+                self.fill_pixels(k.at(source, x), pixels, stop - x, w[f"pitch{axis}"])
+            return
+        with k.loop(0, part.units) as unit:
+            place = part.low + unit * w[f"unit{axis}"]
+            with k.when(place.below(w[f"size{axis}"])):
+                row = k.byte_at(source, place * w[f"stride{axis}"])
+                self.fill_axis(axis + 1, parts, row, k.byte_at(sink, unit * w[f"pitch{axis}"]))
+
+    def fill_pixels(self, source: Value, sink: Value, left: Value, pitch: Value) -> None:
+        """One vector of pixels of every channel, transposed: lanes x lanes at a time."""
+        k, w, lanes = self.k, self.w, self.k.lanes
+        whole, rest = divmod(self.problem.in_channels, lanes)
+        mask = k.mask(left)
+
+        def block(channel: Value | int, count: int) -> None:
+            first = k.byte_at(source, k.integer(channel) * w["channel_stride"])
+            planes = [
+                k.load_vector(k.byte_at(first, w["channel_stride"] * c), mask=mask) if c < count else k.zero()
+                for c in range(lanes)
+            ]
+            for pixel, values in enumerate(k.transpose(planes)):
+                k.store_vector(values, k.at(k.byte_at(sink, pitch * pixel), channel), count=count)
+
+        if whole:
+            with k.loop(0, whole * lanes, lanes, nonempty=True) as channel:
+                block(channel, lanes)
+        if rest:
+            block(whole * lanes, rest)
+
+    # ---- the tiles -------------------------------------------------------------------------------------------------
+    def tiles(self, phase: dict[str, Value], parts: list[_Part], picture: Value, total: Value, chunk: Value) -> None:
+        """Cut the strip's positions evenly into tiles: all of them in one run, or each row by itself."""
+        k, w = self.k, self.w
+        span = k.select(w["whole_rows"].ne(0), total, parts[-1].count)
+        tiles = (span + self.tile.positions - 1) // self.tile.positions
+        with k.loop(0, total, span, nonempty=True) as start, k.loop(0, tiles, nonempty=True) as number:
+            low, high = (number * span) // tiles, ((number + 1) * span) // tiles
+            self.place(phase, parts, picture, start + low, high - low)
+            self.multiply_blocks(chunk, high - low, self.point(phase, high - low))
+
+    def place(self, phase: dict[str, Value], parts: list[_Part], picture: Value, start: Value, count: Value) -> None:
+        """Write base address, origin and output address of each position of a tile."""
+        k, w, ndim = self.k, self.w, self.problem.ndim
+        sink = k.byte_at(w["out"], phase["out_offset"] + picture * w["out_batch_stride"])
+        walks: list[Walk] = []
+        for axis in reversed(range(ndim)):
+            part, rows, step, out_stride = parts[axis], w[f"rows{axis}"], w[f"step{axis}"], w[f"out_stride{axis}"]
+            hop = w[f"advance{axis}"] * w[f"pitch{axis}"]
+            walks.insert(
+                0, Walk(start % part.count, part.count, part.first * step, rows * step, hop, rows * out_stride)
+            )
+            start = start // part.count
+            sink = k.byte_at(sink, part.first * out_stride)
+        self.gather.lay(walks, count, self.strip, sink)
+
+    # ---- the sums --------------------------------------------------------------------------------------------------
+    def finish(self, body: Body, sums: list[list[Var]]) -> None:
+        """Put the sums down in scratch."""
+        k, width = self.k, sum(body.lanes)
+        for position, totals in enumerate(sums):
+            for start, total in zip(body.starts, totals, strict=True):
+                k.store_vector(total.value, k.at(self.stage, position * width + start), align=k.bytes)
+
+    def after(self, body: Body, count: Value) -> None:
+        """Activate the sums and bring them to their planes."""
+        (self.scatter if self.scattered else self.untwist)(body, count)
+
+    def untwist(self, body: Body, count: Value) -> None:
+        """Positions lie side by side in a plane: transpose, then a vector of positions for each channel."""
+        k, width = self.k, sum(body.lanes)
+        for start, lanes, used in zip(body.starts, body.lanes, body.counts, strict=True):
+            base = k.at(k.load(self.gather.outs, "ptr"), (body.channel + start) * self.w["plane"])
+            for low in range(0, self.tile.positions, lanes):
+                mask = k.mask(count - low, lanes)
+                rows = [
+                    k.load_vector(k.at(self.stage, min(low + p, GROUP - 1) * width + start), lanes)
+                    for p in range(lanes)
+                ]
+                rows = [activate(k, self.problem.activation, row) for row in rows]
+                for channel, values in enumerate(k.transpose(rows)[:used]):
+                    spot = k.at(base, self.w["plane"] * channel)
+                    k.store_vector(values, k.at(spot, low), mask=mask)
+
+    def scatter(self, body: Body, count: Value) -> None:
+        """Positions lie a stride apart: one store for each."""
+        k, width = self.k, sum(body.lanes)
+        with k.loop(0, count, nonempty=True) as position:
+            out = k.at(k.load(k.word_at(self.gather.outs, position), "ptr"), body.channel * self.w["plane"])
+            for start, lanes, used in zip(body.starts, body.lanes, body.counts, strict=True):
+                values = k.load_vector(k.at(self.stage, position * width + start), lanes)
+                values = activate(k, self.problem.activation, values)
+                for channel in range(used):
+                    k.store(k.extract(values, channel), k.at(out, self.w["plane"] * (start + channel)))
+
+
+# ---- run-time sizes ------------------------------------------------------------------------------------------------
+STRIP_BYTES = 128 << 10  # what a strip may take, at most; and at most a quarter of the L2
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """How one axis is cut into strips (the words of AXIS_NAMES that are not strides)."""
+
+    groups: int
+    run: int
+    rows: int
+    unit: int
+    advance: int
+    units: int  # input positions in the strip
+
+
+def _axes(problem: Problem, phases: OutputPhases, grid: Sequence[int], runs: Sequence[int]) -> list[_Axis]:
+    """Strips of ``runs`` output positions along each axis."""
+    found = []
+    spans = phases.shifts.max(axis=0) - phases.shifts.min(axis=0) if len(phases.shifts) else [0] * problem.ndim
+    for axis, run in enumerate(runs):
+        step = phases.in_step[axis]
+        last = axis == problem.ndim - 1
+        spread = step if problem.kernel_size[axis] == 1 else problem.dilation[axis]
+        unit = 1 if last or problem.op == "conv_transpose" else spread
+        rows = unit // gcd(step, unit)
+        advance = step * rows // unit
+        each = ceil_div(grid[axis], rows)
+        run = max(1, min(run, each))
+        groups = rows * ceil_div(each, run)
+        found.append(_Axis(groups, run, rows, unit, advance, (run - 1) * advance + int(spans[axis]) // unit + 1))
+    return found
+
+
+def _cut(
+    problem: Problem, tile: Tile, target: Target, sizes: Sizes, phases: OutputPhases, grid: list[int], threads: int
+) -> list[_Axis]:
+    """Strips of whole rows, as many as the cache and the threads allow; of part of a row where one is too long."""
+    item = problem.numpy_dtype().itemsize
+    limit = min(STRIP_BYTES, target.l2_bytes // 4)
+    total = sizes.batch * problem.in_channels * prod(sizes.in_size) + sizes.positions * problem.out_channels
+    limit = min(limit, max(item * total // (4 * threads), 4096))
+    runs = [1] * problem.ndim
+    runs[-1] = max(1, grid[-1])
+
+    def room(runs: Sequence[int]) -> int:
+        return item * problem.in_channels * prod(axis.units for axis in _axes(problem, phases, grid, runs))
+
+    while runs[-1] > 2 * tile.positions and room(runs) > limit:
+        runs[-1] = ceil_div(runs[-1], 2)
+    if problem.ndim > 1 and runs[-1] >= grid[-1]:
+        most = max(1, sizes.batch * grid[-2] * prod(grid[:-2]) // (4 * threads)) if threads > 1 else grid[-2]
+        wanted = max(most, ceil_div(4 * tile.positions, max(1, grid[-1])))
+        while runs[-2] < min(wanted, grid[-2]):
+            runs[-2] += 1
+            if room(runs) > limit:
+                runs[-2] -= 1
+                break
+    return _axes(problem, phases, grid, runs)
+
+
+def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> Schedule:
+    """Strips, taps and chunks of one shape."""
+    item, ndim = problem.numpy_dtype().itemsize, problem.ndim
+    phases = phases_of(problem, sizes.padding)
+    grids = phases.grids(sizes.out_size)
+    grid = [int(size) for size in grids.max(axis=0)]
+    axes = _cut(problem, tile, target, sizes, phases, grid, threads)
+    pitches = [item * problem.in_channels]
+    for axis in reversed(axes[1:]):
+        pitches.insert(0, pitches[0] * axis.units)
+    out_strides = [item * prod(sizes.out_size[axis + 1 :]) for axis in range(ndim)]
+    table = _table(problem, phases, grids, axes, pitches, out_strides)
+    blocks = blocks_of(problem, tile, target)
+    channels, taps = problem.in_channels // problem.groups, prod(problem.kernel_size)
+    all_blocks, strips = blocks.count * problem.groups, sizes.batch * prod(axis.groups for axis in axes)
+    chunk_blocks = -(-all_blocks // max(1, min(all_blocks, 4 * threads // strips))) if threads > 1 else all_blocks
+    block_chunks = ceil_div(all_blocks, chunk_blocks)
+    most_taps = int(np.diff(phases.starts).max())
+    stage = GROUP * item * max(sum(blocks.main), sum(blocks.tail))
+    strip_at = (8 * (Gather.words(ndim) + GROUP * (most_taps + 1)) + stage + 127) & -128
+    strip = pitches[0] * axes[0].units + 2 * target.lanes(problem.dtype) * pitches[-1]
+    per_axis: list[int] = []
+    for a, axis in enumerate(axes):
+        per_axis += [sizes.in_size[a], phases.in_step[a], sizes.x_strides[2 + a] * item]
+        per_axis += [out_strides[a] * phases.out_step[a], axis.groups, axis.run, axis.rows, axis.unit, axis.advance]
+        per_axis += [pitches[a]]
+    whole_rows = all(axis.rows == 1 and axis.run >= size for axis, size in zip(axes[-1:], grid[-1:], strict=True))
+    whole_rows = whole_rows and all(axis.rows == 1 for axis in axes) and not _scattered_rows(phases)
+    arguments = words(
+        table, channels, channels * taps, all_blocks, strips * block_chunks, block_chunks, chunk_blocks,
+        sizes.x_strides[0] * item, sizes.x_strides[1] * item, problem.out_channels * prod(sizes.out_size) * item,
+        prod(sizes.out_size), strip_at, int(whole_rows), *per_axis,
+    )  # fmt: skip
+    reason = (
+        f"{len(grids)} phase(s), {strips} strips of {[axis.run for axis in axes]}, {block_chunks} chunk(s) of blocks"
+    )
+    items = len(grids) * strips * block_chunks
+    return Schedule(arguments, (Phase("run0", items),), strip_at + strip, tables=(table,), reason=reason)
+
+
+def _scattered_rows(phases: OutputPhases) -> bool:
+    """Are rows of one phase not neighbours in the output (then a tile must not cross them)."""
+    return any(step > 1 for step in phases.out_step[:-1]) and phases.out_step[-1] == 1
+
+
+def _table(
+    problem: Problem,
+    phases: OutputPhases,
+    grids: Array,
+    axes: list[_Axis],
+    pitches: list[int],
+    out_strides: list[int],
+) -> Array:
+    """Phase records, then taps, in one array of words."""
+    count, ndim = grids.shape
+    names = _PlanarKernel.phase_fields(ndim)
+    units = np.array([axis.unit for axis in axes])
+    counts = np.diff(phases.starts)
+    channels = problem.in_channels // problem.groups
+    start, least = count * len(names), np.zeros((count, ndim), np.int64)
+    full = np.flatnonzero(counts)
+    least[full] = np.minimum.reduceat(phases.shifts, phases.starts[:-1][full])
+    offsets = (phases.shifts - np.repeat(least, counts, axis=0)) // units @ np.array(pitches)
+    follows = pitches[-1] if problem.groups == 1 else None
+    record, tap_words = tap_tables(phases, offsets, start, channels, follows)
+    record["out_offset"] = phases.first @ np.array(out_strides)
+    for axis in range(ndim):
+        record[f"grid{axis}"] = grids[:, axis]
+        record[f"span{axis}"] = ((record[f"most{axis}"] - record[f"least{axis}"]) // units[axis] + 1) * (counts > 0)
+    records = np.stack([record[name] for name in names], axis=1)
+    return np.concatenate([records.ravel(), tap_words])
+
+
+def reads(problem: Problem, sizes: Sizes) -> bool:
+    """Rows must be contiguous; other strides are free."""
+    return sizes.in_size[-1] <= 1 or sizes.x_strides[-1] == 1
+
+
+def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
+    """As for pixels, plus a third of a cycle for every value that is transposed."""
+    moved = sizes.batch * problem.in_channels * prod(sizes.in_size) * 1.3 + sizes.positions * problem.out_channels
+    return dense.cost(problem, tile, target, sizes, threads) + moved * 0.35 / 3.5e9 / threads
+
+
+DENSE_PLANAR = Algorithm("dense_planar", fits, variants, emit, pack, schedule, cost, reads)

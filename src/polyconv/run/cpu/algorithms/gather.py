@@ -1,0 +1,216 @@
+"""The addresses of the pixels that a tile reads: one for each tap and output position, written to scratch.
+
+`Gather.lay` writes, for each position of a tile, where its own pixel lies, its coordinates in the input and where its
+output goes. `Gather.point` then writes the list of taps: a row of 16 words for each, pointers first, then how many
+channels to run through and the tap's number. Inside the picture neighbouring taps whose pixels follow one another in
+memory are one entry (a *run*); on its border every tap is tested, positions on padding point at a row of zeros, and
+taps that meet no data are left out. The terms of a sum keep their order either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from polyconv.run.cpu.algorithms.phases import OutputPhases
+from polyconv.run.cpu.emit import Kernel, Value, Var
+from polyconv.run.problem import Array
+
+GROUP = 16  # words in a row of the list
+LENGTH, NUMBER = 14, 15  # where a row holds its channels and its tap's number
+MOST_POSITIONS = 14
+PHASE_TAPS = ("taps_at", "taps", "runs_at", "runs")  # of a phase; then least and most shift of each axis
+
+
+@dataclass(frozen=True)
+class Walk:
+    """One axis that the positions of a tile run over, the last one fastest: all steps are per position."""
+
+    start: Value  # of the tile's first position
+    size: Value  # where it carries over
+    origin: Value | None  # input coordinate of position 0; None for the batch
+    origin_step: Value
+    source_step: Value  # bytes
+    sink_step: Value  # bytes
+
+
+class Gather:
+    """Writes the code; uses ``rows_at`` words of scratch, then a row for each tap."""
+
+    def __init__(self, k: Kernel, ndim: int, rows: Value) -> None:
+        self.k, self.ndim, self.rows = k, ndim, rows
+        self.bases = k.scratch
+        self.outs = k.word_at(k.scratch, GROUP)
+        self.origins = [k.word_at(k.scratch, GROUP * (2 + axis)) for axis in range(ndim)]
+
+    @staticmethod
+    def words(ndim: int) -> int:
+        """Words of scratch before the rows."""
+        return GROUP * (2 + ndim)
+
+    def lay(self, walks: Sequence[Walk], count: Value, source: Value, sink: Value) -> None:
+        """Bases, outputs and origins of a tile whose first position the walks start at."""
+        k, last = self.k, walks[-1]
+        for walk in walks:
+            source = k.byte_at(source, walk.start * walk.source_step)
+            sink = k.byte_at(sink, walk.start * walk.sink_step)
+
+        def in_one_row() -> None:
+            steps = k.indices(GROUP)
+            for place, pointer, step in ((self.bases, source, last.source_step), (self.outs, sink, last.sink_step)):
+                offsets = steps * k.broadcast(step, GROUP)
+                k.store_vector(self.moved(k.broadcast(pointer, GROUP), offsets), place, align=64)
+            for place, walk in zip(self.origins, walks[-self.ndim :], strict=True):
+                origin = k.broadcast(self.origin(walk, walk.start), GROUP)
+                if walk is last:
+                    origin = origin + steps * k.broadcast(walk.origin_step, GROUP)
+                k.store_vector(origin, place, align=64)
+
+        k.choose(last.start + count <= last.size, in_one_row, lambda: self.one_by_one(walks, count, source, sink))
+
+    def one_by_one(self, walks: Sequence[Walk], count: Value, source: Value, sink: Value) -> None:
+        """The same where the tile leaves its row."""
+        k = self.k
+        places = [k.var(walk.start) for walk in walks]
+        pointers = [k.var(source), k.var(sink)]
+        with k.loop(0, count, carry=[*places, *pointers], nonempty=True) as position:
+            k.store(pointers[0].value, k.word_at(self.bases, position))
+            k.store(pointers[1].value, k.word_at(self.outs, position))
+            for store, walk, place in zip(self.origins, walks[-self.ndim :], places[-self.ndim :], strict=True):
+                k.store(self.origin(walk, place.value), k.word_at(store, position))
+            self.advance(walks, places, pointers)
+
+    def advance(self, walks: Sequence[Walk], places: list[Var], pointers: list[Var]) -> None:
+        """The next position: the last axis first, carrying over."""
+        k = self.k
+        carry: Value | None = None
+        source, sink = k.integer(0), k.integer(0)
+        for walk, place in zip(reversed(walks), reversed(places), strict=True):
+            following = place.value + (1 if carry is None else k.convert(carry, "zext", "i64"))
+            if walk is not walks[0]:
+                carry = following.eq(walk.size)
+                following = k.select(carry, k.integer(0), following)
+            moved = following - place.value
+            source, sink = source + moved * walk.source_step, sink + moved * walk.sink_step
+            place.value = following
+        pointers[0].value = k.byte_at(pointers[0].value, source)
+        pointers[1].value = k.byte_at(pointers[1].value, sink)
+
+    def origin(self, walk: Walk, place: Value) -> Value:
+        """Input coordinate of a position."""
+        return place * walk.origin_step if walk.origin is None else walk.origin + place * walk.origin_step
+
+    def moved(self, pointers: Value, offsets: Value) -> Value:
+        """A vector of pointers, each moved by its number of bytes."""
+        return self.k.emit(f"getelementptr i8, {pointers!r}, {offsets!r}", pointers.type)
+
+    def point(
+        self, phase: dict[str, Value], table: Value, sizes: list[Value], count: Value, channels: Value, zeros: Value
+    ) -> Value:
+        """Write the list of taps; returns how many entries it has."""
+        k = self.k
+        active = k.var(k.integer(0))
+        present = k.mask(count, GROUP)
+        inside = present
+        origins = [k.load_vector(place, GROUP, type_="i64", align=64) for place in self.origins]
+        for axis, origin in enumerate(origins):
+            inside = inside & (origin + phase[f"least{axis}"]).below(sizes[axis])
+            inside = inside & (origin + phase[f"most{axis}"]).below(sizes[axis])
+
+        def runs() -> None:
+            bases = k.load_vector(self.bases, GROUP, type_="ptr", align=64)
+            with k.loop(0, phase["runs"]) as number:
+                run = k.word_at(table, phase["runs_at"] + number * 3)
+                row = k.word_at(self.rows, number * GROUP)
+                offset = k.broadcast(k.load(k.word_at(run, 1), "i64"), GROUP)
+                k.store_vector(self.moved(bases, offset), row, align=64)
+                k.store(k.load(run, "i64"), k.word_at(row, NUMBER))
+                k.store(k.load(k.word_at(run, 2), "i64"), k.word_at(row, LENGTH))
+            active.value = phase["runs"]
+
+        def taps() -> None:
+            self.each_tap(phase, table, sizes, present, origins, channels, zeros, active)
+
+        bits = f"i{GROUP}"
+        k.choose(k.bitcast(inside, bits).eq(k.bitcast(present, bits)), runs, taps, carry=[active])
+        return active.value
+
+    def each_tap(
+        self,
+        phase: dict[str, Value],
+        table: Value,
+        sizes: list[Value],
+        present: Value,
+        origins: list[Value],
+        channels: Value,
+        zeros: Value,
+        active: Var,
+    ) -> None:
+        """Every tap by itself, tested against the picture's border."""
+        k = self.k
+        bases = k.load_vector(self.bases, GROUP, type_="ptr", align=64)
+        nothing = k.broadcast(zeros, GROUP)
+        with k.loop(0, phase["taps"], carry=[active]) as number:
+            tap = k.word_at(table, phase["taps_at"] + number * (2 + self.ndim))
+            valid = present
+            for axis, origin in enumerate(origins):
+                shift = k.load(k.word_at(tap, 2 + axis), "i64")
+                valid = valid & (origin + shift).below(sizes[axis])
+            offset = k.broadcast(k.load(k.word_at(tap, 1), "i64"), GROUP)
+            row = k.word_at(self.rows, active.value * GROUP)
+            k.store_vector(k.select(valid, self.moved(bases, offset), nothing), row, align=64)
+            k.store(k.load(tap, "i64"), k.word_at(row, NUMBER))
+            k.store(channels, k.word_at(row, LENGTH))
+            active.value = active.value + k.convert(k.bitcast(valid, f"i{GROUP}").ne(0), "zext", "i64")
+
+
+def phase_fields(ndim: int) -> list[str]:
+    """Names of the words of a phase's record that `Gather.point` reads."""
+    return [*PHASE_TAPS, *(f"{name}{axis}" for axis in range(ndim) for name in ("least", "most"))]
+
+
+def tap_tables(
+    phases: OutputPhases, offsets: Array, at: int, channels: int, follows: int | None
+) -> tuple[dict[str, Array], Array]:
+    """Taps and runs of all phases for a table that they follow at word ``at``.
+
+    Args:
+        phases: the taps.
+        offsets: (taps,) distance of each tap's pixel from its position's base, in bytes.
+        at: where in the table these words start.
+        channels: channels of one tap.
+        follows: distance between pixels whose channels follow one another, in bytes; None: never make runs.
+
+    Returns:
+        The fields of ``phase_fields`` (phases,), and the words.
+    """
+    numbers, shifts, starts = phases.numbers, phases.shifts, phases.starts
+    ndim = shifts.shape[1]
+    taps = np.empty((len(numbers), 2 + ndim), np.int64)
+    taps[:, 0], taps[:, 1], taps[:, 2:] = numbers, offsets, shifts
+    opens = np.ones(len(numbers), bool)
+    if follows is not None and len(numbers) > 1:
+        opens[1:] = (np.diff(numbers) != 1) | (np.diff(offsets) != follows)
+        opens[starts[:-1][starts[:-1] < len(numbers)]] = True
+    first = np.flatnonzero(opens)
+    runs = np.empty((len(first), 3), np.int64)
+    runs[:, 0], runs[:, 1] = numbers[first], offsets[first]
+    runs[:, 2] = np.diff(np.append(first, len(numbers))) * channels
+    counts = np.diff(starts)
+    before = np.searchsorted(first, starts)
+    fields = {
+        "taps_at": at + starts[:-1] * (2 + ndim),
+        "taps": counts,
+        "runs_at": at + taps.size + before[:-1] * 3,
+        "runs": np.diff(before),
+    }
+    full = np.flatnonzero(counts)
+    least, most = np.zeros((2, len(counts), ndim), np.int64)
+    if len(full):
+        least[full] = np.minimum.reduceat(shifts, starts[:-1][full])
+        most[full] = np.maximum.reduceat(shifts, starts[:-1][full])
+    for axis in range(ndim):
+        fields[f"least{axis}"], fields[f"most{axis}"] = least[:, axis], most[:, axis]
+    return fields, np.concatenate([taps.ravel(), runs.ravel()])
