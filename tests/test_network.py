@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -80,6 +81,90 @@ def test_a_model_takes_any_spatial_size_and_batch():
         middle = oracle.max_pool(oracle.conv(x, *list(weights.values())[:2], padding="same", activation="relu").y, 2).y
         expected = oracle.conv_transpose(middle, weights["2.weight"], stride=2).y
         assert_close(model(x), expected, terms=40, magnitude=10)
+
+
+@pytest.mark.parametrize("dtype", strategies.DTYPES)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "conv 3x2 6 groups 2 | batchnorm | relu",
+        "conv 3x2 6 groups 2 nobias | batchnorm",
+        "conv 3x2 6 tanh | batchnorm",
+        "depthwise 3x3 multiplier 2 | batchnorm | hardswish",
+        "transposed 3x2 6 groups 2 stride 2 | batchnorm | relu6",
+        "transposed 3x2 6 groups 2 nobias | batchnorm",
+        "separable 3x3 4 | batchnorm | silu",
+        "spatial 3x3 4 | batchnorm",
+        "batchnorm | relu",
+        "conv 3x3 4 | batchnorm | batchnorm | sigmoid | sigmoid",
+        "conv 3x3 4 | add(batchnorm, relu, identity)",
+        "conv 3x3 4 | concat(batchnorm | relu, identity | batchnorm)",
+        "maxpool 2x2 | batchnorm | leaky_relu",
+    ],
+)
+def test_folding_changes_nothing(text, dtype):
+    """Batch norms and activations do what they do on their own, wherever they stand."""
+    net = pc.network(text)
+    weights = net.weights(in_channels=4, seed=3, dtype=dtype)
+    rng = np.random.default_rng(7)
+    for name, array in weights.items():
+        low = 0.25 if name.endswith("running_var") else -2
+        if array.ndim == 1:
+            array[...] = rng.uniform(low, 2, array.shape)
+    x = strategies.integers((2, 4, 5, 7), dtype, 1)
+    model = net.bind(weights)
+    y, steps = model(x), x
+    for number, stage in enumerate(net.stages):
+        alone = pc.Network((stage,))
+        own = {f"0.{n.partition('.')[2]}": w for n, w in weights.items() if n.startswith(f"{number}.")}
+        steps = alone.bind(own)(steps)
+    assert_close(y, steps, terms=200, magnitude=max(1.0, float(abs(steps).max())))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "identity",
+        "identity | identity",
+        "add(identity)",
+        "concat(identity)",
+        "upsample 1",
+        "maxpool 1x1",
+        "add(identity | add(identity))",
+    ],
+)
+@pytest.mark.parametrize("layout", strategies.LAYOUTS)
+def test_an_output_is_never_the_input(text, layout):
+    x = strategies.integers((1, 2, 3, 4), "float32", 1)
+    y = pc.network(text).bind({}, layout=layout)(x)
+    assert_equal(y, x)
+    assert not np.may_share_memory(y, x)
+
+
+def test_what_nothing_reads_any_more_is_let_go():
+    """Forty layers hold a few activations at a time, not forty."""
+    model = pc.network("40 * (relu)").bind({})
+    x = np.zeros((1, 1, 512, 512), "float32")
+    model(x)
+    tracemalloc.start()
+    model(x)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6 * x.nbytes, f"{peak / x.nbytes:.1f} activations at once"
+
+
+def test_a_good_call_does_not_let_a_bad_one_through():
+    """What a model remembers of a shape holds for that shape and dtype only."""
+    net = pc.network("conv 3x3 4 | relu")
+    model = net.bind(net.weights(in_channels=3))
+    model(np.ones((1, 3, 8, 8), "float32"))
+    for bad, error in [((1, 4, 8, 8), "float32"), ((1, 3, 8, 8), "float64"), ((1, 3, 2, 8), "float32")]:
+        with pytest.raises((ValueError, TypeError), match=r"\d"):
+            model(np.ones(bad, error))
+    free = pc.network("relu | maxpool 2x2").bind({})
+    for shape, dtype in [((1, 3, 4, 4), "float32"), ((1, 2, 4, 4), "float32"), ((2, 3, 4, 4), "float64")]:
+        y = free(np.ones(shape, dtype))
+        assert (y.shape, y.dtype.name) == ((*shape[:2], 2, 2), dtype)
 
 
 def test_a_model_keeps_its_own_weights():
