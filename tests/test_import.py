@@ -42,7 +42,7 @@ def test_the_public_names_load_nothing_heavy():
 
 def test_parsing_and_shapes_load_nothing_heavy():
     """Text, shapes and counts need no engine."""
-    statement = "import polyconv; polyconv.network('conv 3x3 8 same | maxpool 2x2').out_shape((1, 3, 16, 16))"
+    statement = "import polyconv; polyconv.network('conv 3x3 8 same | maxpool 2x2').count((1, 3, 16, 16))"
     assert probe(statement)[1] == []
 
 
@@ -77,5 +77,6 @@ def test_all_names_exist_and_are_public():
         "separable_conv",
         "spatially_separable_conv",
         "network",
+        "matrix",
     }
     assert contract <= set(pc.__all__)

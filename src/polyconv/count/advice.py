@@ -39,6 +39,11 @@ class Advice:
         why: what it does to the result.
         fix: what to write instead.
         source: where it is described.
+
+    Example:
+        >>> import polyconv as pc
+        >>> [advice.what for advice in pc.check(pc.network("transposed 3x3 8 stride 2"), (1, 3, 8, 8))]
+        ['kernel 3 is not a multiple of stride 2 along axes 0 and 1: outputs get 1 to 2 taps, unevenly']
     """
 
     stage: str
