@@ -51,6 +51,12 @@ class Comparison:
         in_shape: (batch, channels, *spatial) of the input of each.
         rows: one for each kind.
         left_out: kinds that cannot stand in for this layer, and why.
+
+    Example:
+        >>> import polyconv as pc
+        >>> comparison = pc.compare("conv 3x3 64 same", (1, 32, 56, 56))
+        >>> [f"{row.kind}: {comparison.params_ratio(row):.2f}" for row in comparison.rows[:3]]
+        ['standard: 1.00', 'spatially separable: 1.00', 'depthwise separable: 0.13']
     """
 
     in_shape: Sizes
