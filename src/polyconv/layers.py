@@ -53,6 +53,12 @@ class Layer:
         """The primitive layers this one stands for, each with its name; itself under "" where it is one."""
         return (("", self),)
 
+    def _repr_svg_(self) -> str | None:
+        """How a notebook shows it: at work on a small input, where that can be drawn."""
+        from polyconv.see.notebook import layer_svg
+
+        return layer_svg(self)
+
 
 def _spread(values: Sizes, ndim: int) -> Sizes:
     """A field of a layer without a rank of its own, for ``ndim`` axes."""

@@ -329,6 +329,12 @@ class Network:
         """As one would write it."""
         return f"network({str(self)!r})"
 
+    def _repr_html_(self) -> str:
+        """How a notebook shows it: its layers, and a small drawing where one is possible."""
+        from polyconv.see.notebook import network_html
+
+        return network_html(self)
+
     def __iter__(self) -> Iterator[Stage]:
         """The stages."""
         return iter(self.stages)

@@ -75,7 +75,7 @@ def test_step_slide_and_keys(browser, tmp_path):
     page.locator("#step").fill("7")
     assert where() == 8
     words = page.locator("#picture svg text").all_text_contents()
-    assert drawing.scene.frames[7].lines[0] in words
+    assert drawing.composer.scene.frames[7].lines[0] in words
     assert "input" in words
     assert "output of this operation" in words
     visit.close()
@@ -109,7 +109,7 @@ def test_click_an_output_to_pin_its_sum(browser, tmp_path, view):
     line = page.locator("#lines p").first.inner_text()
     assert page.locator("#which").inner_text().endswith("output channel 0, position (2, 2)")
     total = line.rpartition("= ")[2].replace("−", "-")
-    assert float(total) == drawing.scene.values[1][0, 2, 2]
+    assert float(total) == drawing.composer.scene.values[1][0, 2, 2]
     pinned = page.locator("#pin > *")
     assert pinned.count() == 1
     page.click("#first")
@@ -162,7 +162,9 @@ def test_every_kind_makes_a_page_that_stands_alone(example, tmp_path):
 
 def test_hostile_contents_are_never_markup(tmp_path):
     drawing = pc.network("conv 3x3 1").draw((4, 4))
-    object.__setattr__(drawing.scene, "title", '</script><script>alert("1")</script><img src=x onerror=alert(1)>')
+    object.__setattr__(
+        drawing.composer.scene, "title", '</script><script>alert("1")</script><img src=x onerror=alert(1)>'
+    )
     text = drawing.save(tmp_path / "page.html").read_text()
     assert "<img" not in text
     assert text.count("<script") == 2
@@ -172,7 +174,7 @@ def test_hostile_contents_are_never_markup(tmp_path):
 
 @pytest.mark.parametrize("text", ["conv 3x3 2 padding 1", "transposed 3x3 2 stride 2 padding 1 relu", "maxpool 2x2"])
 def test_sums_reach_the_outputs(text):
-    made = pc.network(text).draw((4, 4), 2).scene
+    made = pc.network(text).draw((4, 4), 2).composer.scene
     found = sums(made)
     data = [key for key in found if made.steps[0].outputs[0].kinds[key[2]] == 0]
     assert len(data) == made.values[1].size

@@ -231,7 +231,7 @@ def test_more_moments_than_frames_are_thinned_and_said():
         ),
         ("conv 3x3 1", {"x": np.zeros((5, 5), complex)}, None),
         ("conv 3x3 1", {"view": "side"}, r"view must be one of stamp, slide; got 'side'"),
-        ("conv 3x3 1", {"max_frames": 10**6}, r"max_frames is 1,000,000, a film has at most 2,000"),
+        ("conv 3x3 1", {"max_frames": 10**6}, r"max_frames is 1,000,000, a film has at most 4,096"),
         ("conv 3x3 4096", {"in_channels": 4096, "input_size": 5}, r"the largest weight has 150,994,944 numbers"),
         ("3 * (conv 3x3 1 same) | 12 * (relu)", {}, r"15 layers, a drawing shows at most 12"),
         ("conv 3x3 1", {"weights": {"weight": 1}}, r"weights must be named 0.weight, 0.bias; got weight"),

@@ -7,6 +7,7 @@ import click
 from polyconv import __version__
 from polyconv.cli.app import Commands, write_lines
 from polyconv.cli.cost import architectures, check, compare, count, explain
+from polyconv.cli.draw import draw
 from polyconv.cli.run import run
 from polyconv.cli.tour import tour
 
@@ -38,7 +39,7 @@ def commands() -> None:
     """Every kind of convolution in deep learning: run it, count it, see it."""
 
 
-for _command in (tour, run, count, compare, check, explain, architectures):
+for _command in (tour, run, draw, count, compare, check, explain, architectures):
     commands.add_command(_command)
 
 

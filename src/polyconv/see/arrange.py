@@ -137,7 +137,12 @@ def about_kernel(step: Step) -> tuple[str, list[str]]:
 def about_output(step: Step) -> list[str]:
     """What stands under the heading "output of this operation"."""
     cropped = step.outputs[0].kinds == Kind.CROPPED
-    return [_sized(step.out_shape), *([f"grey: cropped {_sides(cropped)}"] if cropped.any() else [])]
+    said = [_sized(step.out_shape)]
+    if cropped.any():
+        said.append(f"grey: cropped {_sides(cropped)}")
+    if step.view == "stamp" and step.bias is not None and step.bias.any():
+        said.append("starts from the bias")
+    return said
 
 
 def _headed(plan: Plan, x: float, y: float, width: float, title: str, said: list[str]) -> float:

@@ -15,6 +15,7 @@ from polyconv.see.lettering import clipped, fitted, measure, wrapped
 from polyconv.see.panel import Panel
 from polyconv.see.parts import Cell, Frame, Kind, Scene, Step, Term, cells
 from polyconv.see.shapes import Line, Picture, Point, Polygon, Shape, Text, rect
+from polyconv.see.sums import Sum, sums
 from polyconv.see.theme import Theme, between
 
 TITLE, FORMULA = 15.0, 13.0
@@ -48,6 +49,26 @@ class Composer:
         return max(plan.bottom for plan in self.plans), formula + (notes + 1) * (SMALL + 5)
 
     width = WIDTH
+
+    @property
+    def title(self) -> str:
+        """What is drawn."""
+        return self.scene.title
+
+    def __len__(self) -> int:
+        """The number of frames."""
+        return len(self.scene.frames)
+
+    @property
+    def still(self) -> int:
+        """The frame that says most on its own: of those that add something, the one nearest the middle."""
+        frames, middle = self.scene.frames, len(self.scene.frames) // 2
+        adding = [n for n, frame in enumerate(frames) if any(t.value and t.weight != 0 for t in frame.terms)]
+        return min(adding, key=lambda index: abs(index - middle), default=middle)
+
+    def outputs(self) -> dict[str, Sum]:
+        """The sum of every output, under the tag of its cell."""
+        return {tag(*key): found for key, found in sums(self.scene).items()}
 
     @property
     def height(self) -> int:
@@ -187,9 +208,9 @@ class _Painter:
             fill = theme.cropped if cropped else (theme.output if known else theme.empty)
             if cell in now:
                 fill = between(theme.cropped, theme.output_loud, 0.5) if cropped else theme.output_loud
-            tag = f"{self.frame.step}:{channel}:{','.join(map(str, cell))}"
+            name = tag(self.frame.step, channel, cell)
             ink = theme.faint if cropped and cell not in now else theme.ink
-            made += self._cell(panel, cell, float(values[cell]), fill, ink, top, dashed=cropped, tag=tag)
+            made += self._cell(panel, cell, float(values[cell]), fill, ink, top, dashed=cropped, tag=name)
         return made + self._ring(panel, now, None)
 
     def _kernels(self) -> list[Shape]:
@@ -328,10 +349,12 @@ class _Painter:
         rows = sorted({term.grid for term in self.frame.terms})
         column = max(panel.x + panel.width for panel in self.plan.kernels or self.plan.inputs)
         bus = round((column + target.x) / 2)
-        end = (target.x - 5, target.y + target.height / 2)
+        end = (target.x - 5, round(target.y + target.height / 2))
         made: list[Shape] = []
-        starts = [(sources[row].x + sources[row].width + 5, sources[row].y + sources[row].height / 2) for row in rows]
-        for start in starts:
+        for row in rows:
+            source = sources[row]
+            start = (source.x + source.width + 5, round(source.y + source.height / 2))
+            start = (start[0], end[1]) if abs(start[1] - end[1]) < 4 else start  # no kink of a pixel or two
             made.append(Line((start, (bus, start[1]), (bus, end[1])), self.theme.faint, 1.5))
         made.append(Line(((bus, end[1]), end), self.theme.faint, 1.5, arrow=True))
         if len(rows) > 1 or stamp:
@@ -378,6 +401,11 @@ class _Painter:
             Line(((left, low + 1), (start, high - 1)), self.theme.faint, 1.0),
             Line(((right, low + 1), (stop, high - 1)), self.theme.faint, 1.0),
         ]
+
+
+def tag(step: int, channel: int, cell: Cell) -> str:
+    """The name of an output's cell, by which a page finds it."""
+    return f"{step}:{channel}:{','.join(map(str, cell))}"
 
 
 def _least(points: list[Point]) -> Point:

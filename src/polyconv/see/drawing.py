@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from polyconv._checks import whole
 from polyconv._files import checked_output, write_whole
 from polyconv.layers import Sizes
 from polyconv.see.choose import MAX_CHANNELS
 from polyconv.see.compose import Composer
-from polyconv.see.parts import Scene
 from polyconv.see.scene import DEFAULT_FRAMES, scene
 from polyconv.see.shapes import Picture
+from polyconv.see.sums import Sum
 from polyconv.see.svg import svg
-from polyconv.see.theme import theme_named
+from polyconv.see.theme import Theme, theme_named
 
 if TYPE_CHECKING:
     from polyconv.network import Network
@@ -24,15 +24,48 @@ if TYPE_CHECKING:
 EXTENSIONS = (".gif", ".svg", ".png", ".webp", ".apng", ".mp4", ".html")
 
 
+class Frameable(Protocol):
+    """What a drawing needs: how many frames there are, each as a picture, and what each output is the sum of."""
+
+    @property
+    def title(self) -> str:
+        """What is drawn."""
+
+    @property
+    def theme(self) -> Theme:
+        """Its colours."""
+
+    @property
+    def width(self) -> int:
+        """Of every frame."""
+
+    @property
+    def height(self) -> int:
+        """Of every frame."""
+
+    @property
+    def still(self) -> int:
+        """The frame that says most on its own."""
+
+    def __len__(self) -> int:
+        """The number of frames."""
+
+    def picture(self, index: int) -> Picture:
+        """One frame."""
+
+    def outputs(self) -> dict[str, Sum]:
+        """The sum of every output, under the tag of its cell."""
+
+
 class Frames(Sequence[Picture]):
     """The pictures of a drawing, each made when it is asked for."""
 
-    def __init__(self, composer: Composer) -> None:
+    def __init__(self, composer: Frameable) -> None:
         self._composer = composer
 
     def __len__(self) -> int:
         """How many there are."""
-        return len(self._composer.scene.frames)
+        return len(self._composer)
 
     def __getitem__(self, index: Any) -> Any:
         """One picture, or a list of them."""
@@ -48,30 +81,32 @@ class Frames(Sequence[Picture]):
 
 
 class Drawing:
-    """The frames of a network at work.
+    """Something at work, frame by frame.
 
     Args:
-        scene: what they show.
-        theme: "light" or "dark".
+        composer: what makes the frames.
     """
 
-    def __init__(self, scene: Scene, theme: str = "light") -> None:
-        self.scene = scene
-        self.theme = theme
-        self._composer = Composer(scene, theme_named(theme))
-        _ = self._composer.height  # what does not fit is refused now
+    def __init__(self, composer: Frameable) -> None:
+        self.composer = composer
+        _ = composer.height  # what does not fit is refused now
+
+    @property
+    def title(self) -> str:
+        """What is drawn."""
+        return self.composer.title
 
     @property
     def frames(self) -> Frames:
         """Every frame as a ``Picture``."""
-        return Frames(self._composer)
+        return Frames(self.composer)
 
     def picture(self, frame: int | None = None) -> Picture:
-        """One frame as shapes; the one in the middle if not said."""
-        index = len(self.frames) // 2 if frame is None else whole(frame, "frame", 0)
+        """One frame as shapes; one near the middle if not said."""
+        index = self.composer.still if frame is None else whole(frame, "frame", 0)
         if index >= len(self.frames):
             raise ValueError(f"frame {index} does not exist: the drawing has frames 0 to {len(self.frames) - 1}")
-        return self._composer.picture(index)
+        return self.composer.picture(index)
 
     def save(
         self,
@@ -89,7 +124,7 @@ class Drawing:
 
         Args:
             path: the file; its folder must exist. It is written whole or not at all.
-            frame: for .svg and .png: which frame; the one in the middle if not given.
+            frame: for .svg and .png: which frame; one near the middle if not given.
             sheet: for .png: all frames on one sheet.
             fps: frames a second, from 0.1 to 30.
             scale: pixels for each of the drawing's (600 across), from 0.25 to 8; 1 for films, 2 for .png and .mp4.
@@ -138,8 +173,7 @@ class Drawing:
 
     def __repr__(self) -> str:
         """What is drawn, and in how many frames."""
-        size = f"{self._composer.width}x{self._composer.height}"
-        return f"Drawing({self.scene.title!r}, {len(self.frames)} frames of {size})"
+        return f"Drawing({self.title!r}, {len(self.frames)} frames of {self.composer.width}x{self.composer.height})"
 
 
 def _check_options(kind: str, frame: int | None, sheet: bool, fps: float, scale: float | None) -> None:
@@ -167,7 +201,7 @@ def draw(
     max_channels: int = MAX_CHANNELS,
 ) -> Drawing:
     """Draw a network at work: see ``Network.draw``."""
-    theme_named(theme)
+    colours = theme_named(theme)
     made = scene(
         network,
         input_size,
@@ -179,4 +213,4 @@ def draw(
         max_frames=max_frames,
         max_channels=max_channels,
     )
-    return Drawing(made, theme)
+    return Drawing(Composer(made, colours))

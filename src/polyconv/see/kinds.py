@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from polyconv.see.drawing import Drawing
 
 
@@ -58,3 +60,34 @@ EXAMPLES = (
     Example("branches", "concat(identity, conv 3 1 same) | relu", (6,)),
     Example("many more channels", "conv 3x3 64", (5, 5), 64, {"max_channels": 2}),
 )
+
+
+def sheet(theme: str = "light", columns: int = 4) -> Image:
+    """Every example under its name, packed in columns."""
+    import PIL.Image
+    import PIL.ImageDraw
+
+    from polyconv.see.lettering import font
+    from polyconv.see.raster import raster
+    from polyconv.see.theme import theme_named
+
+    colours = theme_named(theme)
+    gap, head = 24, 34
+    images = [raster(example.draw(theme=theme).picture()) for example in EXAMPLES]
+    tops, places = [gap] * columns, []
+    for image in images:  # each where there is most room
+        column = tops.index(min(tops))
+        places.append((gap + column * (image.width + gap), tops[column]))
+        tops[column] += head + image.height + gap
+    made = PIL.Image.new("RGB", (columns * (images[0].width + gap) + gap, max(tops)), colours.cropped)
+    brush = PIL.ImageDraw.Draw(made)
+    for example, image, (x, y) in zip(EXAMPLES, images, places, strict=True):
+        brush.text((x, y + 24), example.name, fill=colours.ink, font=font(22.0), anchor="ls")
+        made.paste(image, (x, y + head))
+    return made
+
+
+if __name__ == "__main__":
+    import sys
+
+    sheet().save(sys.argv[1], optimize=True)

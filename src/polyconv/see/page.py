@@ -8,7 +8,6 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from polyconv.see.shapes import Picture
-from polyconv.see.sums import sums
 from polyconv.see.svg import clean, head, one
 from polyconv.see.theme import theme_named
 
@@ -23,9 +22,9 @@ def page(drawing: Drawing, fps: float = 2.0) -> str:
     """The drawing as one HTML document that asks no host for anything."""
     data = json.dumps(contents(drawing, fps), ensure_ascii=False, separators=(",", ":"))
     first = drawing.picture(0)
-    theme = theme_named(drawing.theme)
+    theme = theme_named(drawing.composer.theme.name)
     values = {
-        "title": clean(drawing.scene.title),
+        "title": clean(drawing.title),
         "policy": escape(POLICY),
         "style": _asset("player.css"),
         "scheme": theme.name,
@@ -52,8 +51,7 @@ def contents(drawing: Drawing, fps: float) -> dict[str, Any]:
         frames.append([numbers.setdefault(one(shape), len(numbers)) for shape in picture.shapes])
         said.append(picture.description)
     outputs = {
-        f"{step}:{channel}:{','.join(map(str, cell))}": {"frame": s.frame, "title": s.title, "lines": s.lines}
-        for (step, channel, cell), s in sums(drawing.scene).items()
+        tag: {"frame": s.frame, "title": s.title, "lines": s.lines} for tag, s in drawing.composer.outputs().items()
     }
     return {"fps": fps, "shapes": list(numbers), "frames": frames, "said": said, "outputs": outputs}
 
@@ -62,7 +60,7 @@ def embedded(drawing: Drawing) -> str:
     """The page inside a frame, for a notebook."""
     height = round(drawing.picture(0).height * 1.1) + 190
     style = f"width:100%;max-width:760px;height:{height}px;border:0"
-    title = clean(f"polyconv: {drawing.scene.title}")
+    title = clean(f"polyconv: {drawing.title}")
     return f'<iframe title="{title}" sandbox="allow-scripts" style="{style}" srcdoc="{clean(page(drawing))}"></iframe>'
 
 

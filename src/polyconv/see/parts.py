@@ -22,7 +22,7 @@ View = Literal["slide", "stamp", "pointwise"]
 
 MAX_CELLS = 4096  # of one grid, padding included
 MAX_ACROSS = 64  # along one axis of a grid
-MAX_FRAMES = 2000
+MAX_FRAMES = 4096
 
 
 class Kind(IntEnum):

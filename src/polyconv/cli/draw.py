@@ -1,0 +1,100 @@
+"""The command ``polyconv draw``."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import click
+
+from polyconv.cli.app import Command, Given, network_argument
+
+if TYPE_CHECKING:
+    from polyconv.network import Network
+    from polyconv.see.drawing import Drawing
+
+_SIZE = re.compile(r"\d{1,10}(?:x\d{1,10})*", re.ASCII | re.IGNORECASE)
+
+
+def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """The numbers of --input."""
+    if value is None:
+        return None
+    if not _SIZE.fullmatch(value):
+        raise ValueError(f"--input {value!r} is no size. Give sizes joined by x, such as 5x5, or 3x5x5 with 3 channels")
+    return tuple(map(int, value.lower().split("x")))
+
+
+@click.command(
+    cls=Command,
+    short_help="Draw a network at work, as a film, a picture or a page.",
+    examples=(
+        'polyconv draw "conv 3x3 1" --input 5x5 -o conv.gif',
+        'polyconv draw "transposed 3x3 1 stride 2 padding 1" --view slide -o transposed.html',
+        'polyconv draw "conv 3x3 1 nobias" --input 4x4 --matrix -o matrix.svg',
+    ),
+)
+@network_argument
+@click.option("--input", "size", metavar="[Cx]HxW", callback=_size, help="Size of the input, such as 5x5 or 3x5x5.")
+@click.option("-o", "--output", "path", required=True, metavar="FILE", help=".gif .svg .png .webp .apng .mp4 .html")
+@click.option("--matrix", is_flag=True, help="Draw the layer's sparse matrix and its transpose.")
+@click.option("--view", type=click.Choice(["stamp", "slide"]), default="stamp", help="Of transposed layers.")
+@click.option("--frame", type=int, help="For .svg and .png: which frame, counted from 0.")
+@click.option("--sheet", is_flag=True, help="For .png: all frames on one sheet.")
+@click.option("--dark", is_flag=True, help="Light on dark.")
+@click.option("--fps", type=float, default=2.0, show_default=True, help="Frames a second.")
+@click.option("--seed", type=int, default=0, help="Of the numbers shown.")
+def draw(
+    given: Given,
+    size: tuple[int, ...] | None,
+    path: str,
+    matrix: bool,
+    view: str,
+    frame: int | None,
+    sheet: bool,
+    dark: bool,
+    fps: float,
+    seed: int,
+) -> None:
+    """Draw NETWORK at work on a small input: which inputs each output reads, and its sum in numbers."""
+    from polyconv._files import checked_output
+    from polyconv.see.drawing import EXTENSIONS
+
+    checked_output(path, EXTENSIONS)
+    drawing = _drawing(given.network, size, matrix, view, "dark" if dark else "light", seed)
+    try:
+        target = drawing.save(path, frame=frame, sheet=sheet, fps=fps)
+    except ImportError as error:
+        raise click.ClickException(str(error)) from None
+    count = len(drawing.frames)
+    click.echo(f"wrote {target}: {count} frame{'' if count == 1 else 's'}, {target.stat().st_size:,} bytes")
+
+
+def _drawing(network: Network, size: tuple[int, ...] | None, matrix: bool, view: str, theme: str, seed: int) -> Drawing:
+    channels, spatial = _split(network, size)
+    if matrix:
+        from polyconv.see.matrix import draw_matrix
+
+        return draw_matrix(network, None, spatial, in_channels=channels, theme="dark" if theme == "dark" else "light")
+    from polyconv.see.drawing import draw as drawn
+
+    return drawn(
+        network,
+        spatial,
+        channels,
+        seed=seed,
+        view="slide" if view == "slide" else "stamp",
+        theme="dark" if theme == "dark" else "light",
+    )
+
+
+def _split(network: Network, size: tuple[int, ...] | None) -> tuple[int | None, tuple[int, ...] | None]:
+    """Channels, where the size has them, and the spatial sizes."""
+    if size is None:
+        return None, None
+    rank = network.ndim or min(len(size), 2)
+    if len(size) not in (rank, rank + 1):
+        axes = "x".join("DHW"[-rank:]) if rank > 1 else "L"
+        given = "x".join(map(str, size))
+        raise ValueError(f"--input {given} does not fit a {rank}-D network. Give {axes}, or Cx{axes} with channels")
+    return (size[0], size[1:]) if len(size) == rank + 1 else (None, size)
