@@ -38,9 +38,18 @@ def ensure() -> None:
         if stamp.exists() and stamp.read_text() == digest:
             continue
         print(f"installing into {environment.name}: {', '.join(wanted)}", flush=True)
-        venv.create(environment, with_pip=True)
+        if not _runs(python(environment)):
+            venv.create(environment, with_pip=True, clear=True)
         subprocess.run([python(environment), "-m", "pip", "install", "--quiet", *wanted], check=True)
         stamp.write_text(digest)
+
+
+def _runs(interpreter: str) -> bool:
+    """Whether an interpreter is there and starts (it does not after the Python it came from has gone)."""
+    try:
+        return subprocess.run([interpreter, "-c", ""], stderr=subprocess.DEVNULL).returncode == 0
+    except OSError:
+        return False
 
 
 def enter() -> None:
