@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 
@@ -64,13 +65,10 @@ def tiny(job: dict[str, Any]) -> dict[str, float]:
 
 def memory(job: dict[str, Any]) -> dict[str, Any]:
     """Resident and peak bytes along many calls: after a tenth of them, and at the end."""
-    import resource
-
     import numpy as np
 
     import polyconv as pc
 
-    scale = 1 if sys.platform == "darwin" else 1024
     models = []
     for notation, shape in job["layers"]:
         net = pc.network(notation)
@@ -78,19 +76,23 @@ def memory(job: dict[str, Any]) -> dict[str, Any]:
     marks, calls = [], int(job["calls"])
     for number in range(calls + 1):
         if number in (calls // 10, calls // 2, calls):
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
-            marks.append({"calls": number, "resident": _resident(peak), "peak": peak})
+            marks.append({"calls": number, **_memory()})
         for model, x in models:
             model(x)
     return {"marks": marks, "growth": marks[-1]["peak"] - marks[0]["peak"]}
 
 
-def _resident(otherwise: int) -> int:
+def _memory() -> dict[str, int]:
+    """Bytes resident now and at most (the system's ru_maxrss also counts the process that started this one)."""
     try:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * 4096
+        lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
-        return otherwise
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return {"resident": peak, "peak": peak}
+    kilobytes = {line.split(":")[0]: line.split()[1] for line in lines if line.endswith("kB")}
+    return {"resident": int(kilobytes["VmRSS"]) * 1024, "peak": int(kilobytes["VmHWM"]) * 1024}
 
 
 def _in_layout(x: Any, layout: str) -> Any:

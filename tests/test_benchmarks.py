@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks import command, report, suite, tables
+from benchmarks import command, extras, report, suite, tables
 from benchmarks.reference import ACTIVATIONS, reference
 from benchmarks.results import Results
 
@@ -511,3 +511,21 @@ def test_options_choose_variants() -> None:
     assert command.chosen_variants("polyconv,torch", "channels_first") == ["polyconv", "torch"]
     with pytest.raises(ValueError, match="library 'caffe' is not known; there are polyconv, torch"):
         command.chosen_variants("caffe", "both")
+
+
+# -- what a call costs besides its arithmetic --------------------------------------------------------------------------
+
+
+def test_probes_run_in_a_process_of_their_own(tmp_path: Path) -> None:
+    small = {"notation": "conv 3x3 8 same nobias", "shape": (1, 4, 8, 8), "layout": "channels_last"}
+    first = extras.probe("first_call", small, str(tmp_path))
+    assert 0 < first["second_s"] < first["first_s"]
+    sizes = [(8, 8), (9, 5), (3, 11)]
+    rows = extras.probe("new_sizes", {**small, "start": (1, 4), "sizes": sizes})
+    assert [tuple(row["size"]) for row in rows] == sizes[1:]
+    assert all(row["extra_s"] == row["first_s"] - row["later_s"] for row in rows)
+    memory = extras.probe("memory", {"layers": [(small["notation"], small["shape"])], "calls": 20})
+    assert [mark["calls"] for mark in memory["marks"]] == [2, 10, 20]
+    assert memory["growth"] >= 0
+    with pytest.raises(RuntimeError, match="does not divide in_channels = 4"):
+        extras.probe("tiny", {**small, "notation": "conv 3x3 8 same groups 8"})
