@@ -127,6 +127,12 @@ def avg_pool(
     return total / count
 
 
+def global_pool(x: Array, kind: str, axes: tuple[int, ...]) -> Array:
+    """The mean, or the largest value, over all positions."""
+    found: Array = x.mean(axes, keepdims=True) if kind == "avg" else x.max(axes, keepdims=True)
+    return found
+
+
 def upsample(x: Array, scales: tuple[int, ...]) -> Array:
     """Each position repeated ``scales`` times along each axis."""
     for axis, scale in enumerate(scales):

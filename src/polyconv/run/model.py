@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 LAYOUTS = ("channels_first", "channels_last")
 MAX_SHAPES = 256  # shapes whose plans a model remembers
 
-Step = Callable[[list[Array]], Array]
+Step = Callable[..., Array]  # takes the outputs of the nodes it reads
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class _Fused:
     weight: Array | None = None
     bias: Array | None = None
     note: str = ""
+    done_before: bool = False  # an earlier step does this one's work
 
 
 class Model:
@@ -79,6 +80,7 @@ class Model:
         self._prepared: dict[tuple[int, int, str, int], Prepared] = {}
         self._reasons: dict[int, str] = {}
         self._plans: dict[tuple[Sizes, str], tuple[Step, ...]] = {}
+        self._chains: dict[tuple[Sizes, np.dtype[Any]], tuple[Step, ...]] = {}  # plans of networks without branches
 
     def __call__(self, x: Any) -> Any:
         """The network's output for x of shape (batch, channels, *spatial), or (batch, *spatial, channels).
@@ -87,6 +89,12 @@ class Model:
             ValueError: a shape that does not fit.
             TypeError: a dtype other than the weights'.
         """
+        if type(x) is np.ndarray:
+            chain = self._chains.get((x.shape, x.dtype))
+            if chain is not None:
+                for step in chain:
+                    x = step(x)
+                return x
         return as_kind_of(x, self._run(as_array(x, "x")))
 
     def profile(self, x: Any, *, repeats: int = 3) -> tuple[Any, dict[str, float]]:
@@ -116,7 +124,7 @@ class Model:
         steps = self._steps(array)
         values: list[Any] = [None] * len(steps)
         for index, step in enumerate(steps):
-            values[index] = step([array if number == INPUT else values[number] for number in self._inputs(index)])
+            values[index] = step(*(array if number == INPUT else values[number] for number in self._inputs(index)))
             for done in self._last_use[index]:
                 values[done] = None
             if after_step is not None:
@@ -134,7 +142,12 @@ class Model:
             steps = self._plan(x.shape, x.dtype)
             if len(self._plans) >= MAX_SHAPES:
                 self._plans.clear()
+                self._chains.clear()
             self._plans[key] = steps
+            if all(fused.node.inputs == (index - 1,) for index, fused in enumerate(self._fused)):
+                self._chains[x.shape, x.dtype] = tuple(
+                    step for step, fused in zip(steps, self._fused, strict=True) if not fused.done_before
+                )
         return steps
 
     def _checked_shapes(self, shape: Sizes, dtype: np.dtype[Any]) -> list[Sizes]:
@@ -156,24 +169,28 @@ class Model:
         source = (channels_of(shape, self.layout), *spatial_of(shape, self.layout))
         flowing = {INPUT: source} | dict(enumerate(shapes))
         return tuple(
-            self._step(index, fused, flowing[fused.node.inputs[0]], dtype) for index, fused in enumerate(self._fused)
+            self._step(index, fused, shape[0], flowing[fused.node.inputs[0]], dtype)
+            for index, fused in enumerate(self._fused)
         )
 
-    def _step(self, index: int, fused: _Fused, in_shape: Sizes, dtype: np.dtype[Any]) -> Step:
-        layer = _pooling(fused.layer, in_shape[1:])
+    def _full_shape(self, batch: int, shape: Sizes) -> Sizes:
+        """The array's shape in the model's layout, for (channels, *spatial)."""
+        return (batch, *shape) if self.layout == "channels_first" else (batch, *shape[1:], shape[0])
+
+    def _step(self, index: int, fused: _Fused, batch: int, in_shape: Sizes, dtype: np.dtype[Any]) -> Step:
+        layer = fused.layer
         if isinstance(layer, Conv | ConvTranspose | Pool):
             prepared = self._prepare(index, fused, layer, in_shape, dtype)
             padding, out_size = sizes_of(layer, in_shape[1:])
             mode = layer.padding_mode if isinstance(layer, Conv) else "zeros"
             if mode != "zeros" and any(map(any, padding)):
                 pads, zero = padding, ((0, 0),) * len(padding)
-                return lambda inputs: prepared(self._padded(inputs[0], pads, mode), zero, out_size)
-            return lambda inputs: prepared(inputs[0], padding, out_size)
+                return lambda x: prepared(self._padded(x, pads, mode), zero, out_size)
+            return prepared.at(self._full_shape(batch, in_shape), padding, out_size)
         return self._plain(layer, len(in_shape) - 1, fused)
 
     def _prepare(self, index: int, fused: _Fused, layer: Any, in_shape: Sizes, dtype: np.dtype[Any]) -> Prepared:
-        window = layer.kernel_for(len(in_shape) - 1) if isinstance(layer, Pool) else ()
-        key = (index, in_shape[0], f"{dtype.name}{window}", len(in_shape))
+        key = (index, in_shape[0], dtype.name, len(in_shape))
         if key not in self._prepared:
             problem = problem_of(layer, in_shape[0], len(in_shape) - 1, dtype.name, self.layout)
             engine, self._reasons[index] = engine_for(problem)
@@ -190,21 +207,25 @@ class Model:
         last = self.layout == "channels_last"
         if isinstance(layer, Activation):
             function = reference.ACTIVATIONS[layer.name]
-            return lambda inputs: function(inputs[0])
+            return lambda x: function(x)
         if isinstance(layer, Upsample):
             scales = layer.scales_for(ndim)
             if last:
-                return lambda inputs: np.moveaxis(reference.upsample(np.moveaxis(inputs[0], -1, 1), scales), 1, -1)
-            return lambda inputs: reference.upsample(inputs[0], scales)
+                return lambda x: np.moveaxis(reference.upsample(np.moveaxis(x, -1, 1), scales), 1, -1)
+            return lambda x: reference.upsample(x, scales)
         if isinstance(layer, BatchNorm):
             shape = (-1,) if last else (-1, *(1,) * ndim)
             scale, shift = (np.reshape(a, shape) for a in (fused.weight, fused.bias) if a is not None)
-            return lambda inputs: inputs[0] * scale + shift
+            return lambda x: x * scale + shift
         if isinstance(layer, Join) and layer.kind == "concat":
-            return lambda inputs: np.concatenate(inputs, axis=-1 if last else 1)
+            return lambda *branches: np.concatenate(branches, axis=-1 if last else 1)
         if isinstance(layer, Join):
             return _added
-        return lambda inputs: inputs[0].copy() if fused.node.inputs == (INPUT,) else inputs[0]
+        if isinstance(layer, GlobalPool):
+            return partial(
+                reference.global_pool, kind=layer.kind, axes=tuple(range(1, ndim + 1) if last else range(2, ndim + 2))
+            )
+        return (lambda x: x.copy()) if fused.node.inputs == (INPUT,) else (lambda x: x)
 
     def explain(self, in_shape: Sizes) -> str:
         """Which kernel runs each stage for an input of this shape (in the model's layout), and why."""
@@ -219,31 +240,24 @@ class Model:
         return "\n".join(lines)
 
     def _explained(self, index: int, fused: _Fused, in_shape: Sizes, batch: int, dtype: np.dtype[Any]) -> str:
-        layer = _pooling(fused.layer, in_shape[1:])
+        layer = fused.layer
         if not isinstance(layer, Conv | ConvTranspose | Pool):
             what = layer.kind if isinstance(layer, Join) else type(layer).__name__.lower()
             return f"{what}: " + ("nothing to do" if isinstance(layer, Identity) else "one NumPy expression")
         prepared = self._prepare(index, fused, layer, in_shape, dtype)
         padding, out_size = sizes_of(layer, in_shape[1:])
-        channels, spatial = in_shape[0], in_shape[1:]
-        shape = (batch, channels, *spatial) if self.layout == "channels_first" else (batch, *spatial, channels)
-        return f"{prepared.explain(shape, padding, out_size)} ({self._reasons[index]})"
+        return f"{prepared.explain(self._full_shape(batch, in_shape), padding, out_size)} ({self._reasons[index]})"
 
 
 def _stamp(times: list[float]) -> None:
     times.append(perf_counter())
 
 
-def _added(inputs: list[Array]) -> Array:
-    total = inputs[0] + inputs[1] if len(inputs) > 1 else inputs[0].copy()
-    for other in inputs[2:]:
+def _added(first: Array, *others: Array) -> Array:
+    total = first + others[0] if others else first.copy()
+    for other in others[1:]:
         total += other
     return total
-
-
-def _pooling(layer: Layer, spatial: Sizes) -> Layer:
-    """A global pooling layer as the window it is for this input; other layers as they are."""
-    return layer.pool(spatial) if isinstance(layer, GlobalPool) else layer
 
 
 def _fuse(network: Network, arrays: dict[str, Array]) -> tuple[_Fused, ...]:
@@ -266,7 +280,7 @@ def _fuse(network: Network, arrays: dict[str, Array]) -> tuple[_Fused, ...]:
             if merged is not None:
                 done[before] = merged
                 owner[index] = before
-                fused = _Fused(node, Identity(), note=f", done by stage {done[before].node.name}")
+                fused = _Fused(node, Identity(), done_before=True, note=f", done by stage {done[before].node.name}")
         done.append(fused)
     return tuple(done)
 

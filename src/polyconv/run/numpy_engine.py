@@ -5,6 +5,7 @@ It serves where machine code cannot be made, and as what the compiled engine is 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import numpy as np
@@ -35,6 +36,10 @@ class _Numpy:
         if self.problem.activation is not None:
             y = reference.ACTIVATIONS[self.problem.activation](y)
         return np.ascontiguousarray(np.moveaxis(y, 1, -1)) if last else y
+
+    def at(self, in_shape: tuple[int, ...], padding: Pads, out_size: tuple[int, ...]) -> Callable[[Array], Array]:
+        """The layer with these sizes: nothing here depends on them."""
+        return lambda x: self(x, padding, out_size)
 
     def _run(self, x: Array, padding: Pads, out_size: tuple[int, ...]) -> Array:
         problem = self.problem

@@ -130,11 +130,30 @@ class CompiledLayer:
             plan.call(np.array(x, order="C", subok=False) if plan.copies else x, out)
         return out
 
+    def at(self, in_shape: tuple[int, ...], padding: Pads, out_size: tuple[int, ...]) -> Callable[[Array], Array]:
+        """The layer for inputs of one shape: for a contiguous one, nothing is looked up."""
+        plan = self._plan(in_shape, self._strides(in_shape), True, padding, out_size)
+        call, allocate, shape, dtype = plan.call, plan.allocate, plan.out_shape, self.problem.numpy_dtype()
+        if call is None:
+            return lambda x: allocate(shape, dtype)
+
+        def run(x: Array) -> Array:
+            if not x.flags.carray:  # also where it is read-only: any array may go the long way
+                return self(x, padding, out_size)
+            out = allocate(shape, dtype)
+            call(x, out)
+            return out
+
+        return run
+
+    def _strides(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Strides in bytes of a contiguous array."""
+        item = self.problem.numpy_dtype().itemsize
+        return tuple(int(np.prod(shape[axis + 1 :], dtype=np.int64)) * item for axis in range(len(shape)))
+
     def explain(self, in_shape: tuple[int, ...], padding: Pads, out_size: tuple[int, ...]) -> str:
         """Algorithm, tile, threads, memory, expected time and the reason."""
-        item = self.problem.numpy_dtype().itemsize
-        strides = tuple(int(np.prod(in_shape[axis + 1 :], dtype=np.int64)) * item for axis in range(len(in_shape)))
-        plan = self._plan(in_shape, strides, True, padding, out_size)
+        plan = self._plan(in_shape, self._strides(in_shape), True, padding, out_size)
         if plan.schedule is None:
             return "nothing to compute: the output is empty"
         memory = plan.schedule.workspace_bytes + plan.threads * plan.schedule.scratch_bytes

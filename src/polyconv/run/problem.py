@@ -6,7 +6,7 @@ never needs new code. Every value is already checked and normalised; engines do 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -74,6 +74,10 @@ class Prepared(Protocol):
 
     def __call__(self, x: Array, padding: Pads, out_size: tuple[int, ...]) -> Array:
         """Run the layer."""
+        ...
+
+    def at(self, in_shape: tuple[int, ...], padding: Pads, out_size: tuple[int, ...]) -> Callable[[Array], Array]:
+        """The same for inputs of one shape, with all that depends on sizes worked out once."""
         ...
 
     def explain(self, in_shape: tuple[int, ...], padding: Pads, out_size: tuple[int, ...]) -> str:
