@@ -7,7 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from polyconv.cli.show import Table, amount, gflops, milliseconds, shown_shape, sizes
+from polyconv._units import amount, gflops, milliseconds, shown_shape
+from polyconv.cli.show import Table
 
 TABLE = Table(
     ("kind", "network", "parameters", "MACs on data"),
@@ -59,6 +60,5 @@ def test_times_rates_and_shapes():
     assert milliseconds(3.844) == "3,844"
     assert gflops(5e8, 0.1) == "10"
     assert gflops(0, 0.1) == "-"
-    assert sizes(None) == "?"
     assert shown_shape((1, 3, 8, 9)) == "3x8x9"
     assert shown_shape((296, 3, 448)) == "296 of 3x448"

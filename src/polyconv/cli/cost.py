@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from polyconv.cli.app import Command, Given, batched, input_option, network_argument
-from polyconv.cli.show import Table, echo, sizes
+from polyconv.cli.show import Table, echo
+from polyconv.count.render import sizes_text
 
 if TYPE_CHECKING:
     from polyconv.count.advice import Advice
@@ -51,11 +52,11 @@ def _print(report: Report) -> None:
     rows = []
     for row in report.rows:
         field = row.receptive_field
-        seen = ("?", "?") if field is None else (sizes(field.size), sizes(field.stride))
+        seen = ("?", "?") if field is None else (sizes_text(field.size), sizes_text(field.stride))
         numbers = (f"{row.params:,}", f"{row.macs:,}", f"{row.macs_on_data:,}")
-        rows.append((row.name, row.text, sizes(row.out_shape), *numbers, *seen))
+        rows.append((row.name, row.text, sizes_text(row.out_shape), *numbers, *seen))
     totals = (f"{report.params:,}", f"{report.macs:,}", f"{report.macs_on_data:,}")
-    rows.append(("total", "", sizes(report.out_shape), *totals, *rows[-1][-2:]))
+    rows.append(("total", "", sizes_text(report.out_shape), *totals, *rows[-1][-2:]))
     echo(Table(headings, rows, words=2), *remarks(report))
 
 
@@ -82,7 +83,7 @@ def architectures() -> None:
     """List the networks that have a name: give @NAME where a command wants a NETWORK."""
     from polyconv.architectures import ARCHITECTURES
 
-    rows = [(f"@{name}", sizes(known.in_shape), known.source) for name, known in ARCHITECTURES.items()]
+    rows = [(f"@{name}", sizes_text(known.in_shape), known.source) for name, known in ARCHITECTURES.items()]
     echo(Table(("network", "input", "source"), rows, words=3))
 
 
@@ -109,7 +110,7 @@ def compare(given: Given, input_shape: tuple[int, ...] | None, as_json: bool) ->
         click.echo(json.dumps(comparison.as_dict(), indent=2))
         return
     headings, *rows = comparison.lines()
-    shapes = (sizes(comparison.in_shape), sizes(comparison.standard.report.out_shape))
+    shapes = (sizes_text(comparison.in_shape), sizes_text(comparison.standard.report.out_shape))
     notes = [f"{row.kind}: {row.note}." for row in comparison.rows if row.note]
     notes += [f"{kind}: left out, {why}." for kind, why in comparison.left_out]
     echo(f"Input {shapes[0]}, output {shapes[1]}.", Table(headings, rows, words=2), *notes)

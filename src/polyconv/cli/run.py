@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from polyconv._units import amount, gflops, milliseconds
 from polyconv.cli.app import Command, Given, network_argument
-from polyconv.cli.show import Table, amount, echo, gflops, milliseconds, sizes
+from polyconv.cli.show import Table, echo
+from polyconv.count.render import sizes_text
 from polyconv.network import Network
 
 if TYPE_CHECKING:
@@ -70,7 +72,7 @@ def run(given: Given, picture: str, output: str, weights: str | None, seed: int,
     write_whole(target, content)
     echo(
         chart(report, seconds),
-        f"Input {sizes(x.shape)}, weights {weights or f'random, seed {seed}'}.",
+        f"Input {sizes_text(x.shape)}, weights {weights or f'random, seed {seed}'}.",
         f"{target}: {words}",
     )
 
@@ -169,7 +171,7 @@ def chart(report: Report, seconds: dict[str, float]) -> Any:
         (
             row.name,
             row.text,
-            sizes(row.out_shape),
+            sizes_text(row.out_shape),
             amount(row.params),
             amount(row.macs),
             amount(row.macs_on_data),
@@ -179,7 +181,7 @@ def chart(report: Report, seconds: dict[str, float]) -> Any:
         for row in report.rows
     ]
     total = sum(seconds.values())
-    last = (sizes(report.out_shape), amount(report.params), amount(report.macs), amount(report.macs_on_data))
+    last = (sizes_text(report.out_shape), amount(report.params), amount(report.macs), amount(report.macs_on_data))
     if len(rows) > 1:
         rows.append(("total", "", *last, milliseconds(total), gflops(report.macs, total)))
     headings = ("stage", "layer", "output", "parameters", "MACs", "MACs on data", "ms", "GFLOP/s")

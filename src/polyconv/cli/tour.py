@@ -6,8 +6,10 @@ import os
 
 import click
 
+from polyconv._units import amount, gflops, milliseconds, shown_shape
 from polyconv.cli.app import Command
-from polyconv.cli.show import Table, amount, echo, gflops, milliseconds, shown_shape, sizes
+from polyconv.cli.show import Table, echo
+from polyconv.count.render import sizes_text
 
 PAGE = "polyconv-tour.html"
 
@@ -46,7 +48,7 @@ def tour(picture: str | None, output: str, show: bool) -> None:
             f"{visit.report.params:,}",
             amount(visit.report.macs),
             amount(visit.report.macs_on_data),
-            sizes(visit.report.receptive_field.size),
+            sizes_text(visit.report.receptive_field.size),
             milliseconds(visit.seconds),
             gflops(visit.report.macs, visit.seconds),
         )

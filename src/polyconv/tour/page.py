@@ -13,7 +13,8 @@ from string import Template
 import numpy as np
 
 from polyconv import __version__
-from polyconv.cli.show import amount, gflops, milliseconds, shown_shape, sizes
+from polyconv._units import amount, gflops, milliseconds, shown_shape
+from polyconv.count.render import sizes_text
 from polyconv.images import encoded
 from polyconv.run.problem import Array
 from polyconv.tour import Visit
@@ -74,7 +75,7 @@ def _numbers(visit: Visit) -> list[tuple[str, str]]:
     return [
         ("output", shown_shape(report.out_shape)),
         ("parameters", f"{report.params:,}"),
-        ("receptive field", f"{sizes(report.receptive_field.size)} px"),
+        ("receptive field", f"{sizes_text(report.receptive_field.size)} px"),
         ("MACs", amount(report.macs)),
         ("MACs on data", amount(report.macs_on_data)),
         ("time", f"{milliseconds(visit.seconds)} ms"),
@@ -88,7 +89,7 @@ def _row(visit: Visit, most: int) -> str:
         f"{report.params:,}",
         f"{report.macs:,}",
         f"{report.macs_on_data:,}",
-        sizes(report.receptive_field.size),
+        sizes_text(report.receptive_field.size),
         milliseconds(visit.seconds),
         gflops(report.macs, visit.seconds),
     ]
