@@ -6,6 +6,7 @@ import click
 
 from polyconv import __version__
 from polyconv.cli.app import Commands, write_lines
+from polyconv.cli.bench import bench
 from polyconv.cli.cost import architectures, check, compare, count, explain
 from polyconv.cli.draw import draw
 from polyconv.cli.run import run
@@ -39,7 +40,7 @@ def commands() -> None:
     """Every kind of convolution in deep learning: run it, count it, see it."""
 
 
-for _command in (tour, run, draw, count, compare, check, explain, architectures):
+for _command in (tour, run, bench, draw, count, compare, check, explain, architectures):
     commands.add_command(_command)
 
 

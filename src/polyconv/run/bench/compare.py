@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from polyconv._checks import choice
 from polyconv.network import Network
@@ -26,17 +26,36 @@ class Comparison:
     results: Mapping[str, Result]
 
     def rows(self) -> list[tuple[str, ...]]:
-        """(library, microseconds, GFLOP/s, share of the limit, largest error), or the reason there is no time."""
+        """(library, microseconds, GFLOP/s, share of the limit, largest error) of every variant that was timed."""
         limit = self.work.limit_s(self.ceilings)
         found: list[tuple[str, ...]] = []
         for variant, result in self.results.items():
-            if result.timing is None:
-                found.append((title_of(variant), f"{(result.problem or '').splitlines()[0]}", "", "", ""))
-                continue
-            low = result.timing.low
-            rate = f"{self.work.gflops(low):.0f}" if self.work.macs else "-"
-            found.append((title_of(variant), f"{low * 1e6:.1f}", rate, f"{limit / low:.0%}", f"{result.error:.0e}"))
+            if result.timing is not None:
+                low = result.timing.low
+                rate = f"{self.work.gflops(low):.0f}" if self.work.macs else "-"
+                found.append((title_of(variant), f"{low * 1e6:.1f}", rate, f"{limit / low:.0%}", f"{result.error:.0e}"))
         return found
+
+    def problems(self) -> list[tuple[str, str]]:
+        """(library, reason) of every variant that was not timed."""
+        return [
+            (title_of(variant), (result.problem or "").splitlines()[0])
+            for variant, result in self.results.items()
+            if result.timing is None
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: the network, its work, the machine's ceilings and every result."""
+        return {
+            "network": self.case.notation,
+            "in_shape": list(self.case.shape),
+            "macs": self.work.macs,
+            "macs_on_data": self.work.macs_on_data,
+            "bytes": self.work.moved,
+            "limit_s": self.work.limit_s(self.ceilings),
+            "ceilings": self.ceilings.to_json(),
+            "results": {variant: result.to_json() for variant, result in self.results.items()},
+        }
 
     def ratio(self, layout: Literal["channels_first", "channels_last"]) -> float | None:
         """Seconds of the fastest other library over polyconv's in this layout; None where one of them is missing.
@@ -98,7 +117,7 @@ def _chosen(libraries: Sequence[str] | None) -> list[str]:
     for name in libraries or ():
         if name not in usable:
             raise ValueError(f"library {name!r} cannot be timed here; installed are {', '.join(usable)}")
-    return list(libraries or usable)
+    return list(dict.fromkeys(libraries or usable))
 
 
 def _order(item: tuple[str, Result]) -> float:
