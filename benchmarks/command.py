@@ -14,7 +14,7 @@ from polyconv.run.bench.case import Case
 from polyconv.run.bench.peers import LIBRARIES
 from polyconv.run.bench.session import Effort, Result, Session, WorkerError
 
-QUICK = Effort(rounds=1, budget_s=0.03, max_samples=200)
+QUICK = Effort(rounds=1, budget_s=0.03, max_samples=200, attempts=1)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
         results.write()
         print(report.extras_table(results.extras))
         return 0
-    effort = QUICK if options.quick else Effort(rounds=options.repeat)
+    effort = QUICK if options.quick else Effort(rounds=options.repeat, attempts=8)
     measure(results, cases, variants, effort, options.resume, options.seconds)
     names = [case.name for case in cases]
     print(report.summary(results, names))

@@ -103,7 +103,7 @@ def compare(
     ]
     with Session(by_definition) as session:
         results = session.measure(case, variants, effort)
-    return Comparison(case, work_of(case), measure(), dict(sorted(results.items(), key=_order)))
+    return Comparison(case, work_of(case), measure(1.0), dict(sorted(results.items(), key=_order)))
 
 
 def available() -> list[str]:

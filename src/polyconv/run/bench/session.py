@@ -30,7 +30,7 @@ from polyconv.run.problem import Array
 # under 1e-5, Winograd's transforms under 1e-4; a lost tap, bfloat16 or TF32 arithmetic is beyond it.
 TOLERANCE = 2e-4
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLYCONV_NUM_THREADS")
-_ATTEMPTS, _PAUSE = 8, 0.25  # rounds timed again where the machine was disturbed, seconds between them
+_PAUSE = 0.25  # seconds between two attempts at a disturbed round
 _PATIENCE = 180.0  # seconds a library may take for one request
 
 Reference = Callable[[Case, Array, Sequence[Weights]], Array]
@@ -178,6 +178,7 @@ class Effort:
     rounds: int = 3
     budget_s: float = 0.1  # a round, a variant
     max_samples: int = 1000
+    attempts: int = 3  # at a round during which somebody else used the machine
 
 
 @dataclass
@@ -225,12 +226,11 @@ class Session:
             results = {variant: self._prepare(case, variant, folder, expected) for variant in variants}
         right = [variant for variant, result in results.items() if result.problem is None]
         seconds: dict[str, list[float]] = {variant: [] for variant in right}
-        options = {"budget_s": effort.budget_s, "max_samples": effort.max_samples}
         for turn in range(effort.rounds):
             first = turn % max(1, len(right))
             for variant in right[first:] + right[:first]:
                 if results[variant].problem is None:
-                    self._time(variant, options, seconds[variant], results)
+                    seconds[variant] += self._time(variant, effort, results)
         for variant in right:
             if results[variant].problem is None:
                 results[variant] = replace(results[variant], timing=Timing(tuple(seconds[variant])))
@@ -239,21 +239,24 @@ class Session:
                 self._workers[library].ask("drop")
         return results
 
-    def _time(self, variant: str, options: dict[str, Any], seconds: list[float], results: dict[str, Result]) -> None:
+    def _time(self, variant: str, effort: Effort, results: dict[str, Result]) -> list[float]:
         """One round of one variant; again, a few times, where somebody else used the machine meanwhile."""
-        for _ in range(_ATTEMPTS):
+        options = {"budget_s": effort.budget_s, "max_samples": effort.max_samples}
+        for attempt in range(effort.attempts):
+            if attempt:
+                time.sleep(_PAUSE)
             busy, start = busy_s(), time.perf_counter()
             try:
                 answer = self.worker(library_of(variant)).ask("time", variant=variant, options=options)
             except WorkerError as problem:
                 results[variant] = Result(variant, problem=str(problem))
-                return
+                return []
             if not disturbed(busy, busy_s(), answer["processor_s"], time.perf_counter() - start):
                 break
-            time.sleep(_PAUSE)
         else:
             results[variant] = replace(results[variant], disturbed=results[variant].disturbed + 1)
-        seconds += answer["seconds"]
+        seconds: list[float] = answer["seconds"]
+        return seconds
 
     def _prepare(self, case: Case, variant: str, folder: Path, expected: Array) -> Result:
         library = library_of(variant)
