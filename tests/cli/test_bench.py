@@ -10,7 +10,7 @@ LAYER = "conv 3x3 8 same relu"
 def test_bench_times_and_checks_both_layouts(polyconv):
     done = polyconv("bench", LAYER, "--input", "4x12x13", "--with", "polyconv")
     assert done.exit_code == 0, done.output
-    for words in ("Input 4x12x13, float32", "time (us)", "polyconv channels_last", "of the limit", "This machine:"):
+    for words in ("Input 1x4x12x13, float32", "time (us)", "polyconv channels_last", "of the limit", "This machine:"):
         assert words in done.stdout
 
 

@@ -7,7 +7,7 @@ import json
 import click
 
 from polyconv.cli.app import Command, Given, batched, input_option, network_argument
-from polyconv.cli.show import Table, echo, shown_shape
+from polyconv.cli.show import Table, echo
 
 _HEADINGS = ("library", "time (us)", "GFLOP/s", "of the limit", "error")
 
@@ -31,6 +31,7 @@ def bench(given: Given, input_shape: tuple[int, ...] | None, others: tuple[str, 
     percentile of many calls. The limit is what this machine's measured arithmetic and memory allow a direct method.
     """
     from polyconv.cli.run import check_memory
+    from polyconv.count.render import sizes_text
     from polyconv.run.bench.compare import compare
 
     shape = batched(input_shape, given)
@@ -40,7 +41,7 @@ def bench(given: Given, input_shape: tuple[int, ...] | None, others: tuple[str, 
         click.echo(json.dumps(found.to_json(), indent=1))
         return
     machine = found.ceilings
-    echo(f"Input {shown_shape(shape)}, float32, {machine.threads} threads.", Table(_HEADINGS, found.rows()))
+    echo(f"Input {sizes_text(shape)}, float32, {machine.threads} threads.", Table(_HEADINGS, found.rows()))
     echo(*(f"{title}: {problem}" for title, problem in found.problems()))
     for layout in ("channels_first", "channels_last"):
         ratio = found.ratio(layout)
