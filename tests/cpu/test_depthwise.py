@@ -11,6 +11,7 @@ import pytest
 from cpu import forced
 from cpu.forced import TARGETS, Layer
 from polyconv.run.cpu.algorithms.depthwise import DEPTHWISE
+from polyconv.run.cpu.algorithms.planes import PLANES
 from polyconv.run.cpu.algorithms.record import Sizes
 from polyconv.run.cpu.target import host
 
@@ -58,6 +59,19 @@ def test_equals_the_oracle(layer, layout, target):
     forced.check(groups(layer, layout), "depthwise", TARGETS[target]())
 
 
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("layer", [case for case in CASES if np.prod(case.kernel[-2:]) <= 12], ids=str)
+def test_planes_equal_the_oracle(layer, target):
+    forced.check(groups(layer, "channels_first"), "planes", TARGETS[target]())
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_drawn_planes_equal_the_oracle(seed):
+    layer = replace(drawn(seed + 100), layout="channels_first")
+    kernel = tuple(min(length, 3) for length in layer.kernel)
+    forced.check(replace(layer, kernel=kernel), "planes", TARGETS["avx2" if seed % 4 == 3 else "host"]())
+
+
 def drawn(seed: int) -> Layer:
     """A small layer with everything at odds; the window always fits."""
     rng = random.Random(seed)
@@ -85,26 +99,28 @@ def test_drawn_layers_equal_the_oracle(seed):
     forced.check(drawn(seed), "depthwise", TARGETS["avx2" if seed % 4 == 3 else "host"]())
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_position_has_the_same_bits_in_every_picture(layout):
+@pytest.mark.parametrize(
+    ("layout", "found"), [*((layout, DEPTHWISE) for layout in LAYOUTS), ("channels_first", PLANES)]
+)
+def test_a_position_has_the_same_bits_in_every_picture(layout, found):
     """A crop far from its border gives the bits of the whole picture, whatever tile they fall in."""
-    layer = Layer("conv", (19, 19), (3, 5), (23, 31), groups=19, batch=1, layout=layout)
+    layer = Layer("conv", (19, 19), (3, 4), (23, 31), groups=19, batch=1, layout=layout)
     rng = np.random.default_rng(5)
     x = rng.standard_normal((1, 23, 31, 19)).astype(np.float32)
-    weight, bias = rng.standard_normal((19, 1, 3, 5)).astype(np.float32), rng.standard_normal(19).astype(np.float32)
+    weight, bias = rng.standard_normal((19, 1, 3, 4)).astype(np.float32), rng.standard_normal(19).astype(np.float32)
 
     def run(x: np.ndarray, found_tile: object) -> np.ndarray:
-        shape = (1, x.shape[1] - 2, x.shape[2] - 4, 19)
+        shape = (1, x.shape[1] - 2, x.shape[2] - 3, 19)
         if layout == "channels_last":
-            return forced.run(layer, DEPTHWISE, found_tile, host(), x, weight, bias, shape)
+            return forced.run(layer, found, found_tile, host(), x, weight, bias, shape)
         x, shape = np.ascontiguousarray(np.moveaxis(x, -1, 1)), (1, 19, *shape[1:3])
-        return np.moveaxis(forced.run(layer, DEPTHWISE, found_tile, host(), x, weight, bias, shape), 1, -1)
+        return np.moveaxis(forced.run(layer, found, found_tile, host(), x, weight, bias, shape), 1, -1)
 
-    for tile in DEPTHWISE.variants(layer.problem(), host()):
+    for tile in found.variants(layer.problem(), host()):
         whole = run(x, tile)
         for top, left in [(0, 0), (1, 3), (2, 5), (7, 2)]:
             part = run(np.ascontiguousarray(x[:, top : top + 14, left : left + 21]), tile)
-            assert whole[:, top : top + 12, left : left + 17].tobytes() == part.tobytes()
+            assert whole[:, top : top + 12, left : left + 18].tobytes() == part.tobytes()
 
 
 def test_padding_adds_nothing_even_to_infinite_weights():

@@ -4,8 +4,9 @@ from polyconv.run.cpu.algorithms.dense import DENSE
 from polyconv.run.cpu.algorithms.dense_planar import DENSE_PLANAR
 from polyconv.run.cpu.algorithms.depthwise import DEPTHWISE
 from polyconv.run.cpu.algorithms.grouped import GROUPED
+from polyconv.run.cpu.algorithms.planes import PLANES
 from polyconv.run.cpu.algorithms.pooling import POOLING
 from polyconv.run.cpu.algorithms.record import Algorithm
 from polyconv.run.cpu.algorithms.winograd import WINOGRAD
 
-ALGORITHMS: tuple[Algorithm, ...] = (DENSE, DENSE_PLANAR, DEPTHWISE, GROUPED, POOLING, WINOGRAD)
+ALGORITHMS: tuple[Algorithm, ...] = (DENSE, DENSE_PLANAR, DEPTHWISE, GROUPED, PLANES, POOLING, WINOGRAD)

@@ -2,9 +2,10 @@
 
 Output channels are cut into blocks of as many whole groups as fit one vector. One item computes a box of outputs for a
 run of blocks, through the code of `polyconv.run.cpu.algorithms.sliding`. With channels last that code reads and writes
-the arrays themselves. With channels first a block's part of the input is turned around (pixels as rows of channels) in
-the thread's scratch, vector by vector, computed there, and turned back: a few shuffles for each vector, whatever the
-kernel, and never more than one block of one box at a time.
+the arrays themselves, unless pixels lie so that they evict each other from the L1 cache: then a block's part of the
+input is gathered in the thread's scratch first. With channels first a block's part of the input is turned around
+(pixels as rows of channels) in the thread's scratch, vector by vector, computed there, and turned back: a few shuffles
+for each vector, whatever the kernel, and never more than one block of one box at a time.
 
 A transposed convolution is computed by output phase. Along each axis the outputs whose position has one remainder by
 the stride share their taps, and read the input with stride 1; the kernel is packed with the taps of each remainder
@@ -160,6 +161,7 @@ class _Module:
         self.blocks = cut(problem, target)
         self.ndim = problem.ndim
         self.turned = problem.layout == "channels_first"
+        self.staged = self.turned or gathers(problem, target)
         self.axes = [remainders_of(problem, axis) for axis in range(self.ndim)]
         self.lengths = sorted({len(taps) for taps in self.axes[-1].taps})
         self.k = k = Kernel("run0", target, problem.dtype)
@@ -198,10 +200,10 @@ class _Module:
             stride=tuple(axis.step for axis in self.axes),
             dilation=tuple(axis.dilation for axis in self.axes),
             lanes=lanes,
-            loaded=width if self.turned and width <= self.x_lanes else loaded,
+            loaded=width if self.staged and width <= self.x_lanes else loaded,
             stored=lanes if self.turned else stored,
             spread=spread,
-            x_pitch=self.x_lanes if self.turned else problem.in_channels,
+            x_pitch=self.x_lanes if self.staged else problem.in_channels,
             out_pitch=(blocks.lanes if self.turned else problem.out_channels) * out_step,
             activation=problem.activation,
         )
@@ -240,8 +242,8 @@ class _Module:
                 block * (blocks.per_block * blocks.inputs),
                 block * (blocks.per_block * blocks.outputs),
             )
-            if self.turned:
-                self.turned_block(kind, groups, x, out, first_in, first_out, weights, low, high)
+            if self.staged:
+                self.staged_block(kind, groups, x, out, first_in, first_out, weights, low, high)
                 return
             strides = [self.w[f"stride{axis}"] for axis in range(self.ndim)]
             out_strides = [self.w[f"out_stride{axis}"] for axis in range(self.ndim)]
@@ -303,31 +305,38 @@ class _Module:
         k = self.k
         k.do(f"call void @{name}(ptr {k.scratch.code}, i64 0, i64 0, ptr {k.scratch.code})")
 
-    # ---- channels first ------------------------------------------------------------------------------------------
-    def turned_block(
+    # ---- by way of scratch ---------------------------------------------------------------------------------------
+    def staged_block(
         self, kind: int, groups: int, x: Value, out: Value, first_in: Value, first_out: Value, weights: Value,
         low: list[Value], high: list[Value],
     ) -> None:  # fmt: skip
-        """One block of a box by way of scratch."""
+        """One block of a box: its input gathered in scratch; with channels first its output as well."""
         k, w, blocks = self.k, self.w, self.blocks
         reach = [self.reach(axis, low[axis], high[axis]) for axis in range(self.ndim)]
-        turned_in = k.byte_at(k.scratch, job_bytes(self.ndim))
-        turned_out = k.byte_at(turned_in, w["room"])
-        plane = k.at(x, first_in * w["channel_stride"])
+        staged_in = k.byte_at(k.scratch, job_bytes(self.ndim))
         strides = [w[f"stride{axis}"] for axis in range(self.ndim)]
+        sizes = [w[f"size{axis}"] for axis in range(self.ndim)]
+        source = k.at(x, first_in * w["channel_stride"])
         copied = Turn(k, reach, self.x_lanes, groups * blocks.inputs)
-        copied.read(plane, turned_in, w["channel_stride"], strides, [w[f"size{axis}"] for axis in range(self.ndim)])
-        box = list(zip(low, high, strict=True))
-        result = Turn(k, box, blocks.lanes, groups * blocks.outputs)
-        local_in, local_out = copied.pitches(), result.pitches()
-        origin_in = k.at(turned_in, k.integer(0) - copied.offset(local_in))
-        origin_out = k.at(turned_out, k.integer(0) - result.offset(local_out))
+        if self.turned:
+            copied.read(source, staged_in, w["channel_stride"], strides, sizes)
+        else:
+            copied.gather(source, staged_in, strides, self.problem.in_channels)
+        local = copied.pitches()
+        origin = k.at(staged_in, k.integer(0) - copied.offset(local))
         ends = [end for _, end in reach]
-        self.remainders(kind, origin_in, origin_out, weights, low, high, ends, local_in, local_out)
         out_strides = [w[f"out_stride{axis}"] for axis in range(self.ndim)]
+        sink = k.at(out, first_out * w["out_channel_stride"])
+        if not self.turned:
+            self.remainders(kind, origin, sink, weights, low, high, ends, local, out_strides)
+            return
+        staged_out = k.byte_at(staged_in, w["room"])
+        result = Turn(k, list(zip(low, high, strict=True)), blocks.lanes, groups * blocks.outputs)
+        local_out = result.pitches()
+        origin_out = k.at(staged_out, k.integer(0) - result.offset(local_out))
+        self.remainders(kind, origin, origin_out, weights, low, high, ends, local, local_out)
         out_sizes = [w[f"out_size{axis}"] for axis in range(self.ndim)]
-        target = k.at(out, first_out * w["out_channel_stride"])
-        result.write(target, turned_out, w["out_channel_stride"], out_strides, out_sizes)
+        result.write(sink, staged_out, w["out_channel_stride"], out_strides, out_sizes)
 
     def reach(self, axis: int, low: Value, high: Value) -> tuple[Value, Value]:
         """The input positions that outputs low .. high - 1 read, within the input."""
@@ -363,7 +372,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     table = np.array(
         [row for axis in range(ndim) for row in remainder_table(problem, axis, sizes.padding[axis][0])], np.int64
     )
-    room_in, room_out = _room(problem, target, box, sizes) if turned else (0, 0)
+    room_in, room_out = _room(problem, target, box, sizes)
     axes: list[int] = []
     for axis in range(ndim):
         axes += [sizes.in_size[axis], sizes.out_size[axis], sizes.padding[axis][0], spatial[axis]]
@@ -375,7 +384,8 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     )  # fmt: skip
     items = sizes.batch * prod(counts) * runs
     parts = "x".join(map(str, box))
-    reason = f"boxes of {parts} outputs x {run} of {blocks.count} blocks of channels"
+    how = "turned around in scratch" if turned else "gathered in scratch" if room_in else "read in place"
+    reason = f"boxes of {parts} outputs x {run} of {blocks.count} blocks of channels, {how}"
     return Schedule(
         arguments, (Phase("run0", items),), job_bytes(ndim) + room_in + room_out, tables=(table,), reason=reason
     )
@@ -388,7 +398,9 @@ def _out_strides(problem: Problem, out_size: tuple[int, ...]) -> list[int]:
 
 
 def _room(problem: Problem, target: Target, box: Sequence[int], sizes: Sizes) -> tuple[int, int]:
-    """Bytes of a turned input box and output box, with room for a last vector of positions."""
+    """Bytes of an input box and an output box in scratch, with room for a last vector of positions."""
+    if not gathers(problem, target) and problem.layout == "channels_last":
+        return 0, 0
     blocks, item = cut(problem, target), problem.numpy_dtype().itemsize
     lanes = target.lanes(problem.dtype)
     x_lanes = -(-blocks.per_block * blocks.inputs // lanes) * lanes
@@ -398,28 +410,31 @@ def _room(problem: Problem, target: Target, box: Sequence[int], sizes: Sizes) ->
         stride = problem.stride[axis]
         seen = (length - 1) * stride + span + 1 if problem.op == "conv" else (length + span) // stride + 2
         reach *= min(seen, max(sizes.in_size[axis], 1))
-    return (reach + lanes) * x_lanes * item, (prod(box) + lanes) * blocks.lanes * item
+    room_out = (prod(box) + lanes) * blocks.lanes * item if problem.layout == "channels_first" else 0
+    return (reach + lanes) * x_lanes * item, room_out
 
 
 def boxes(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> tuple[list[int], int]:
     """The box of an item and its number of blocks: enough items for the threads, each within the caches."""
-    blocks, turned = cut(problem, target), problem.layout == "channels_first"
+    blocks, staged = cut(problem, target), problem.layout == "channels_first" or gathers(problem, target)
     work = _taps(problem) * blocks.inputs  # multiply-adds of an output vector
-    box, run = list(sizes.out_size), 1 if turned else blocks.count
+    box, run = list(sizes.out_size), 1 if staged else blocks.count
     wanted = sizes.positions * blocks.count * work // (12 * threads) if threads > 1 else 1 << 60
     most_work = max(LEAST_ITEM, min(wanted, 1 << 18))
     item = problem.numpy_dtype().itemsize
     total = (sizes.positions * problem.out_channels + sizes.batch * prod(sizes.in_size) * problem.in_channels) * item
-    most_bytes = min(target.l2_bytes // 4, max(32 << 10, total // (4 * threads)))
+    most_bytes = min(target.l2_bytes // 4, max(target.l1_bytes, total // (4 * threads)))
 
     def too_big() -> bool:
-        if turned:
+        if staged:
             return sum(_room(problem, target, box, sizes)) > most_bytes
         return prod(box) * problem.out_channels * item > most_bytes
 
     grain = [1] * (problem.ndim - 1) + [tile.pixels * 4]
     if problem.ndim > 1:
         grain[-2] = max(tile.rows, 1)
+    if problem.ndim > 2 and not staged:  # a narrow column, so that what neighbouring planes share stays in L1
+        box[-2:] = [min(box[-2], 4), min(box[-1], tile.pixels)]
     for axis in range(problem.ndim):
         while box[axis] > grain[axis] and (prod(box) * run * work > most_work or too_big()):
             half = -(-box[axis] // 2)
@@ -427,6 +442,20 @@ def boxes(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: i
     while run > 1 and prod(box) * run * work > most_work:
         run = -(-run // 2)
     return box, run
+
+
+L1_PERIOD = 4096  # bytes after which addresses share a set of the L1 cache
+FEW_SETS = 4
+
+
+def gathers(problem: Problem, target: Target) -> bool:
+    """Is a block's input gathered in scratch first (channels last), because its pixels share few sets of the L1 cache.
+
+    Pixels a multiple of 1 KiB apart fall into four sets or fewer: not even the columns of one tile stay there.
+    """
+    pitch = problem.in_channels * problem.numpy_dtype().itemsize
+    sets = L1_PERIOD // gcd(pitch, L1_PERIOD)
+    return problem.layout == "channels_last" and sets <= FEW_SETS and prod(problem.kernel_size) > 1
 
 
 @lru_cache(maxsize=256)

@@ -19,6 +19,7 @@ from math import inf
 from polyconv.run.cpu.activations import activate
 from polyconv.run.cpu.algorithms.record import FIXED_WORDS
 from polyconv.run.cpu.algorithms.sliding import ceil_steps
+from polyconv.run.cpu.algorithms.turn import every
 from polyconv.run.cpu.emit import Kernel, Value, Var
 from polyconv.run.cpu.target import Target
 from polyconv.run.problem import Problem
@@ -363,20 +364,7 @@ class _First(_Pool):
             if at not in known:
                 known[at] = k.load_vector(k.at(x, at), lanes)
         pieces = [known[start + piece * lanes] for piece in range(stride)]
-        return self.pick(pieces, [reach % stride + lane * stride for lane in range(lanes)], lanes)
-
-    def pick(self, pieces: list[Value], order: list[int], lanes: int) -> Value:
-        """Lanes from vectors laid end to end, by shuffles of two vectors each."""
-        k = self.k
-        found = k.shuffle(pieces[0], pieces[1], [at if at < 2 * lanes else -1 for at in order])
-        for number, piece in enumerate(pieces[2:], 2):
-            picks = [
-                lanes + at - number * lanes if number * lanes <= at < (number + 1) * lanes
-                else lane if at < number * lanes else -1
-                for lane, at in enumerate(order)
-            ]  # fmt: skip
-            found = k.shuffle(found, piece, picks)
-        return found
+        return every(k, pieces, reach % stride, stride)
 
     def put(self, total: Value, row: _Row, place: Value, mask: Value, lanes: int) -> None:
         """Divide, activate, store."""

@@ -107,28 +107,26 @@ class Slide:
             self.outer(axis + 1, x, inner_out, weights, [*rows, taps], bias)
 
     def groups_of_rows(self, x: Value, out: Value, weights: Value, rows: list[_Taps], bias: Value) -> None:
-        """The rows of a tile together: groups of R output rows, the last one moved back to overlap."""
+        """The rows of a tile together: groups of R output rows, the last one perhaps cut short."""
         k, w, axis = self.k, self.w, self.ndim - 2
         low, high, height = w[f"low{axis}"], w[f"high{axis}"], self.tile.rows
         with k.loop(low, high, height) as start:
-            place = k.maximum(k.minimum(start, high - height), low)
-            group = _Rows(place, k.minimum(k.integer(height), high - low))
-            self.row_of_tiles(x, k.at(out, place * w[f"out_stride{axis}"]), weights, rows, bias, group)
+            group = _Rows(start, k.minimum(k.integer(height), high - start))
+            self.row_of_tiles(x, k.at(out, start * w[f"out_stride{axis}"]), weights, rows, bias, group)
 
     # ---- tiles ---------------------------------------------------------------------------------------------------
     def row_of_tiles(
         self, x: Value, out: Value, weights: Value, rows: list[_Taps], bias: Value, group: _Rows | None
     ) -> None:
-        """All tiles along the last axis, the last one moved back to overlap."""
+        """All tiles along the last axis; the last one, where it is cut short, skips the columns beyond the input."""
         k, w, window, axis = self.k, self.w, self.window, self.ndim - 1
         low, high, width = w[f"low{axis}"], w[f"high{axis}"], self.tile.pixels
         columns = (width - 1) * window.stride[-1] + (window.kernel[-1] - 1) * window.dilation[-1]
         with k.loop(low, high, width) as start:
-            place = k.maximum(k.minimum(start, high - width), low)
-            count = k.minimum(k.integer(width), high - low)
-            column = place * window.stride[-1] + w[f"base{axis}"]
+            count = k.minimum(k.integer(width), high - start)
+            column = start * window.stride[-1] + w[f"base{axis}"]
             spot = _Spot(
-                k.at(x, column * window.x_pitch), k.at(out, place * window.out_pitch), weights, bias, column, count
+                k.at(x, column * window.x_pitch), k.at(out, start * window.out_pitch), weights, bias, column, count
             )
             inside = (column >= 0) & (column + columns < w[f"size{axis}"]) & (count >= width)
             if group:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from polyconv.run.cpu.emit import Kernel, Value
+from polyconv.run.cpu.emit import Kernel, Value, lanes_of
 
 Writer = Callable[[Value, Value, Value, Value], None]
 
@@ -40,6 +40,22 @@ class Turn:
     def read(self, plane: Value, turned: Value, channel: Value, strides: list[Value], sizes: list[Value]) -> None:
         """Planes to pixels."""
         self.over_runs(plane, turned, channel, strides, sizes, self.block_in)
+
+    def gather(self, source: Value, turned: Value, strides: list[Value], pitch: int) -> None:
+        """Pixels of many channels to pixels of ``lanes``, next to each other."""
+        k, ndim = self.k, len(self.box)
+        lengths = [high - low for low, high in self.box]
+        at = k.at(source, self.offset(strides))
+        planes, rows = lengths[0] if ndim > 2 else k.integer(1), lengths[-2] if ndim > 1 else k.integer(1)
+        with k.loop(0, planes) as deep, k.loop(0, rows) as row:
+            line = at if ndim < 2 else k.at(at, row * strides[-2])
+            line = line if ndim < 3 else k.at(line, deep * strides[0])
+            sink = k.at(turned, (deep * rows + row) * lengths[-1] * self.lanes)
+            with k.loop(0, lengths[-1]) as pixel:
+                for first in range(0, self.channels, k.lanes):
+                    count = min(k.lanes, self.channels - first)
+                    value = k.load_vector(k.at(line, pixel * pitch + first), count=count)
+                    k.store_vector(value, k.at(sink, pixel * self.lanes + first))
 
     def write(self, plane: Value, turned: Value, channel: Value, strides: list[Value], sizes: list[Value]) -> None:
         """Pixels to planes."""
@@ -101,3 +117,20 @@ def transpose(k: Kernel, vectors: list[Value]) -> list[Value]:
                 vectors[first], vectors[first + step] = k.shuffle(a, b, low), k.shuffle(a, b, high)
         step *= 2
     return vectors
+
+
+def every(k: Kernel, pieces: Sequence[Value], start: int, stride: int) -> Value:
+    """One vector of every stride-th element from ``start`` on, of as many vectors laid end to end."""
+    lanes = lanes_of(pieces[0].type)
+    order = [start + lane * stride for lane in range(lanes)]
+    if len(pieces) == 1:
+        return pieces[0]
+    found = k.shuffle(pieces[0], pieces[1], [at if at < 2 * lanes else -1 for at in order])
+    for number, piece in enumerate(pieces[2:], 2):
+        first = number * lanes
+        picks = [
+            lanes + at - first if first <= at < first + lanes else lane if at < first else -1
+            for lane, at in enumerate(order)
+        ]
+        found = k.shuffle(found, piece, picks)
+    return found
