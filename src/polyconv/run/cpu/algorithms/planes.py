@@ -1,12 +1,12 @@
 """Depthwise convolution with small kernels, channels first: positions of a row in the lanes.
 
-A tile is R output rows times V vectors of neighbouring outputs of one plane, in registers. For each tap along the row,
-the tap's weights of all kernel rows are spread over a vector each; every input row is read once, at that tap's shift,
-and used by every output row that needs it. Where the stride is not 1, vectors are shuffled together. Tiles that touch
-a border read under masks made once for a whole column of tiles, and leave out rows on padding.
+A tile is R output rows times V vectors of neighbouring outputs of one plane, in registers, as are the kernel's weights,
+one spread over each vector. Every input row is read once for each tap, at that tap's shift, and used by every output
+row that needs it. Where the stride is not 1, the vectors read are shuffled together. Tiles that touch a border read
+under masks made once for a whole column of tiles, and leave out rows on padding.
 
-Every output is bias + the sum over the kernel's outer positions, then taps along the row, then kernel rows, each in
-ascending order: the same bits whatever the tile, border or thread.
+Every output is bias + the sum over the kernel's positions in ascending order: the same bits whatever the tile, border
+or thread.
 """
 
 from __future__ import annotations
@@ -203,8 +203,7 @@ class _Planes:
         flat = [total for line in sums for total in line]
 
         def add(x: Value, weights: Value) -> None:
-            for tap in range(self.taps):
-                self.one_tap(tap, column, x, weights, sums, first, count)
+            self.rows(column, x, weights, sums, first, count)
 
         self.over(outer, x, weights, flat, add)
         for number, line in enumerate(sums):
@@ -236,13 +235,12 @@ class _Planes:
             at = k.at(x, position * self.w[f"stride{found.axis}"])
             self.over(outer[1:], at, k.at(weights, tap * pitch), sums, write)
 
-    def one_tap(
-        self, tap: int, column: _Column, x: Value, weights: Value, sums: list[list[Var]], first: Value,
-        count: Value | None,
-    ) -> None:  # fmt: skip
-        """One tap along the row, of every kernel row and every input row of the tile."""
+    def rows(
+        self, column: _Column, x: Value, weights: Value, sums: list[list[Var]], first: Value, count: Value | None
+    ) -> None:
+        """The input rows of the tile, for one outer position of the kernel."""
         k, axis = self.k, self.ndim - 2
-        spread = [k.broadcast(k.load(k.at(weights, line * self.taps + tap))) for line in range(self.height)]
+        spread = [k.broadcast(k.load(k.at(weights, tap))) for tap in range(self.height * self.taps)]
         stride, dilation = (self.problem.stride[axis], self.problem.dilation[axis]) if self.ndim > 1 else (1, 1)
         users: dict[int, list[tuple[int, int]]] = {}
         for line, row in product(range(self.tile.rows), range(self.height)):
@@ -251,10 +249,12 @@ class _Planes:
 
             def use(reach: int = reach) -> None:
                 at = x if self.ndim == 1 else k.at(x, (first + reach) * self.w[f"stride{axis}"])
-                for v in range(self.tile.vectors):
-                    value = self.read(column, at, v, tap)
+                known: dict[int, Value] = {}
+                for tap, v in product(range(self.taps), range(self.tile.vectors)):
+                    value = self.read(column, at, v, tap, known)
                     for line, row in users[reach]:
-                        sums[line][v].value = k.fma(value, spread[row], sums[line][v].value)
+                        total = sums[line][v]
+                        total.value = k.fma(value, spread[row * self.taps + tap], total.value)
 
             if count is None:
                 use()
@@ -263,13 +263,13 @@ class _Planes:
                 with k.when((first + reach).below(self.w[f"size{axis}"]), carry=touched):
                     use()
 
-    def read(self, column: _Column, x: Value, vector: int, tap: int) -> Value:
-        """The inputs of one output vector at one tap."""
+    def read(self, column: _Column, x: Value, vector: int, tap: int, known: dict[int, Value]) -> Value:
+        """The inputs of one output vector at one tap; vectors already read are taken from ``known``."""
         k, stride = self.k, self.problem.stride[-1]
-        pieces = [
-            k.load_vector(k.at(x, at), mask=column.reads[at] if column.reads else None)
-            for at in self.pieces(vector, tap)
-        ]
+        for at in self.pieces(vector, tap):
+            if at not in known:
+                known[at] = k.load_vector(k.at(x, at), mask=column.reads[at] if column.reads else None)
+        pieces = [known[at] for at in self.pieces(vector, tap)]
         return every(k, pieces, tap * self.problem.dilation[-1] % stride, stride)
 
 
