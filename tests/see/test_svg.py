@@ -8,8 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
 
+import oracle
 import polyconv as pc
+import strategies
 from polyconv.see.kinds import EXAMPLES
 from polyconv.see.lettering import measure
 from polyconv.see.shapes import Line, Picture, Polygon, Text
@@ -116,3 +120,35 @@ def test_golden(name, text, size, options):
 def test_a_large_drawing_says_why_it_is_refused():
     with pytest.raises(ValueError, match=r"64x64 cells of input .* do not fit a drawing 600 wide"):
         pc.network("conv 3x3 1").draw((64, 64))
+
+
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@given(
+    st.one_of(strategies.convs(), strategies.pools(True), strategies.pools(False), strategies.conv_transposes()),
+    st.data(),
+)
+def test_any_layer_is_drawn_whole_or_refused_with_a_sentence(case, data):
+    """With numbers of any length in its cells."""
+    kind = "conv" if len(case.arrays) == 3 and "output_padding" not in case.options else "transposed"
+    options = {k: v for k, v in case.options.items() if k != "layout"}
+    x = case.x if case.options["layout"] == "channels_first" else np.moveaxis(case.x, -1, 1)
+    x = np.random.default_rng(x.size).normal(size=x.shape[1:]) * data.draw(st.sampled_from([1.0, 1e-4, 1e9]))
+    if "kernel_size" in options:
+        options["kernel_size"] = oracle.per_axis(options["kernel_size"], x.ndim - 1)
+        layer = pc.Pool(kind="avg" if "count_include_pad" in options else "max", **options)
+        weights = {}
+    else:
+        weight, bias = (None if a is None else np.asarray(a) * 1.37 for a in case.arrays[1:])
+        out = len(weight) if kind == "conv" else weight.shape[1] * options["groups"]
+        make = pc.Conv if kind == "conv" else pc.ConvTranspose
+        layer = make(kernel_size=weight.shape[2:], out_channels=out, bias=bias is not None, **options)
+        weights = {"0.weight": weight} | ({} if bias is None else {"0.bias": bias})
+    view = data.draw(st.sampled_from(["stamp", "slide"]))
+    try:
+        drawing = pc.Network((layer,)).draw(x=x, weights=weights, view=view, max_frames=4)
+    except ValueError as error:
+        event(str(error).partition(":")[0])
+        return
+    for picture in drawing.frames:
+        assert problems(picture) == []
+        ET.fromstring(svg(picture))

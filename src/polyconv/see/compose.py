@@ -50,6 +50,10 @@ class Composer:
 
     width = WIDTH
 
+    def check(self) -> None:
+        """Refuse what does not fit, before any frame is made."""
+        _ = self.plans
+
     @property
     def title(self) -> str:
         """What is drawn."""
@@ -177,16 +181,17 @@ class _Painter:
         grid, theme = self.step.inputs[index], self.theme
         read = {term.cell for term in self.frame.terms if term.grid == index}
         made = self._label(panel, self._name(grid.label, self.step.in_channels[index], self.step.in_shape[0]))
-        top = _brightest(grid.values)
+        top, padding = _brightest(grid.values), int(Kind.PADDING)
+        fills = {padding: theme.padding, int(Kind.STUFFED): theme.stuffed}
         for cell in cells(grid.shape):
-            kind = Kind(int(grid.kinds[cell]))
-            quiet = {Kind.PADDING: theme.padding, Kind.STUFFED: theme.stuffed}.get(kind, theme.input)
+            kind = int(grid.kinds[cell])
+            quiet = fills.get(kind, theme.input)
             fill = quiet if cell not in read else theme.input_loud
-            if cell in read and kind != Kind.DATA:
+            if cell in read and kind:
                 fill = between(quiet, theme.input_loud, 0.5)
             value = float(grid.values[cell])
-            ink = theme.ink if kind == Kind.DATA or cell in read else theme.faint
-            made += self._cell(panel, cell, value, fill, ink, top, dashed=kind == Kind.PADDING)
+            ink = theme.ink if not kind or cell in read else theme.faint
+            made += self._cell(panel, cell, value, fill, ink, top, dashed=kind == padding)
         return made + self._ring(panel, read, self._winner(index))
 
     def _winner(self, index: int) -> Cell | None:
@@ -202,9 +207,10 @@ class _Painter:
         now = {cell for where, cell in self.frame.writes if where == channel}
         made = self._label(panel, self._name(grid.label, channel, self.step.out_shape[0]))
         top = _brightest(values)
+        outside = grid.kinds == Kind.CROPPED
         for cell in cells(grid.shape):
             known = not np.isnan(values[cell])
-            cropped = grid.kinds[cell] == Kind.CROPPED
+            cropped = bool(outside[cell])
             fill = theme.cropped if cropped else (theme.output if known else theme.empty)
             if cell in now:
                 fill = between(theme.cropped, theme.output_loud, 0.5) if cropped else theme.output_loud

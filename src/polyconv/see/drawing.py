@@ -50,6 +50,9 @@ class Frameable(Protocol):
     def __len__(self) -> int:
         """The number of frames."""
 
+    def check(self) -> None:
+        """Refuse what does not fit, before any frame is made."""
+
     def picture(self, index: int) -> Picture:
         """One frame."""
 
@@ -89,7 +92,7 @@ class Drawing:
 
     def __init__(self, composer: Frameable) -> None:
         self.composer = composer
-        _ = composer.height  # what does not fit is refused now
+        composer.check()
 
     @property
     def title(self) -> str:

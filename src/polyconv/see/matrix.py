@@ -50,6 +50,9 @@ class MatrixComposer:
         """What is drawn."""
         return f"{self.scene.title} as a matrix: y = {self._names[0]} x"
 
+    def check(self) -> None:
+        """What does not fit was refused by its number of rows and columns."""
+
     def __len__(self) -> int:
         """As many frames as rows."""
         return len(self.scene.frames)

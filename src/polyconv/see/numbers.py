@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 MINUS, TIMES, DOT, ARROW = "−", "×", "·", "→"
 MAX_TERMS = 32
 
 
+@lru_cache(maxsize=4096)
 def number(value: float) -> str:
     """A number as short as it can be read: "3", "−1", "1.67", "1e+06".
 

@@ -7,9 +7,10 @@ included, so that ``cell = position - grid.low``.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -164,9 +165,14 @@ class Scene:
 
     title: str
     steps: tuple[Step, ...]
-    frames: tuple[Frame, ...]
     values: tuple[Array, ...]  # the input, then every step's output: (channels, *spatial)
+    make: Callable[[], Iterator[Frame]]
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def frames(self) -> tuple[Frame, ...]:
+        """The frames in order, made when they are first asked for."""
+        return tuple(self.make())
 
 
 def cells(shape: Sizes) -> Iterator[Cell]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from polyconv.see.svg import arrow_head, is_upright
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+ABOVE, BELOW = 1.2, 0.6  # room round letters, for their size
 FINE = 2  # drawn this much larger, then reduced, so that slanted edges are smooth
 
 
@@ -29,7 +31,7 @@ def raster(picture: Picture, scale: float = 1.0) -> Image:
         elif isinstance(shape, Line):
             _line(brush, shape, by)
         else:
-            _text(brush, shape, by)
+            _text(image, shape, by)
     return image.reduce(FINE)
 
 
@@ -74,18 +76,30 @@ def _path(brush: Any, points: list[Point], colour: str, width: int, dashed: floa
             at += 5 * dashed
 
 
-def _text(brush: Any, shape: Text, by: float) -> None:
+def _text(image: Image, shape: Text, by: float) -> None:
     size = shape.size * by
-    said = drawable(shape.text)
     x = shape.x * by
     if shape.anchor != "start":
-        x -= measure(said, size) * (0.5 if shape.anchor == "middle" else 1.0)
-    y = shape.y * by
-    letters = font(round(size, 2))
-    for character in said:
+        x -= measure(shape.text, size) * (0.5 if shape.anchor == "middle" else 1.0)
+    mask = _letters(shape.text, round(size, 2))
+    above = round(size * ABOVE)
+    image.paste(shape.fill, (round(x) - above, round(shape.y * by) - above), mask)
+
+
+@lru_cache(maxsize=4096)
+def _letters(words: str, size: float) -> Image:
+    """The words in white on black, their baseline and left end ``ABOVE`` of the size from the corner."""
+    from PIL import Image, ImageDraw
+
+    above = round(size * ABOVE)
+    mask = Image.new("L", (round(measure(words, size)) + 2 * above, round(size * (ABOVE + BELOW))), 0)
+    brush = ImageDraw.Draw(mask)
+    x, letters = float(above), font(size)
+    for character in drawable(words):
         if character not in STROKES:
-            brush.text((x, y), character, fill=shape.fill, font=letters, anchor="ls")
+            brush.text((x, above), character, fill=255, font=letters, anchor="ls")
         for stroke in STROKES.get(character, (0, ()))[1]:
-            placed = [(x + px * size, y - py * size) for px, py in stroke]
-            brush.line(placed, fill=shape.fill, width=max(1, round(size * 0.075)), joint="curve")
+            placed = [(x + px * size, above - py * size) for px, py in stroke]
+            brush.line(placed, fill=255, width=max(1, round(size * 0.075)), joint="curve")
         x += advance(character) * size
+    return mask

@@ -62,6 +62,8 @@ def real_array(value: Any, name: str) -> Array:
         raise TypeError(f"{name} of type {type(value).__name__} cannot be read as an array: {error}") from None
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} has dtype {array.dtype}, expected real numbers")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds NaN or infinite numbers: a drawing needs finite ones. Replace them first")
     return array.astype(np.float64)
 
 

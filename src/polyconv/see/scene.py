@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -89,18 +89,16 @@ def scene(
     drawn = _run(network, given, arrays)
     made = [_make(item, view, max_channels) for item in drawn]
     every, kept = choose.kept([step.moments for step, _ in made], max_frames)
-    frames: list[Frame] = []
-    for index, ((_, maker), numbers) in enumerate(zip(made, kept, strict=True)):
-        frames += maker.frames(index, numbers)
     steps = tuple(step for step, _ in made)
-    return Scene(
-        str(network), steps, tuple(frames), (given, *(item.y for item in drawn)), _thinned(every, made, frames)
-    )
 
+    def frames() -> Iterator[Frame]:
+        for index, ((_, maker), numbers) in enumerate(zip(made, kept, strict=True)):
+            yield from maker.frames(index, numbers)
 
-def _thinned(every: int, made: list[tuple[Step, Maker]], frames: list[Frame]) -> tuple[str, ...]:
-    total = sum(step.moments for step, _ in made)
-    return () if every == 1 else (f"{len(frames)} of {total:,} steps are shown",)
+    values = (given, *(item.y for item in drawn))
+    shown, total = sum(map(len, kept)), sum(step.moments for step in steps)
+    notes = () if every == 1 else (f"{shown} of {total:,} steps are shown",)
+    return Scene(str(network), steps, values, frames, notes)
 
 
 def _input(network: Network, input_size: Any, in_channels: Any, x: Any, seed: int) -> Array:

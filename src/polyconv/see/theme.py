@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from polyconv._checks import choice
 
@@ -73,6 +74,7 @@ def theme_named(name: str) -> Theme:
     return THEMES[choice(name, tuple(THEMES), "theme")]
 
 
+@lru_cache(maxsize=4096)
 def between(quiet: str, loud: str, share: float) -> str:
     """A colour ``share`` of the way from one to the other.
 
