@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -318,37 +319,65 @@ def _table(
     channels = problem.in_channels // problem.groups
     follows = channels * problem.numpy_dtype().itemsize if problem.groups == 1 else None
     fields, tap_words = tap_tables(phases, phases.shifts @ x_strides[1:], count * len(names), channels, follows)
-    tile_fields, tile_words = _tiles(tile, sizes.batch, grids, count * len(names) + len(tap_words))
+    tile_fields, tile_words = _tiles(tile, sizes, phases, grids, count * len(names) + len(tap_words))
     record |= fields | tile_fields
     records = np.stack([record[name] for name in names], axis=1)
     return np.concatenate([records.ravel(), tap_words, tile_words]), max(1, int(record["tiles"].max(initial=0)))
 
 
-def _tiles(tile: Tile, batch: int, grids: Array, at: int) -> tuple[dict[str, Array], Array]:
-    """Start and length of the tiles of each kind of span, for a table that they follow at word ``at``."""
-    spans, rows = _spans(tile, batch, grids)
+def _tiles(tile: Tile, sizes: Sizes, phases: OutputPhases, grids: Array, at: int) -> tuple[dict[str, Array], Array]:
+    """Start and length of the tiles of each kind of span, for a table that they follow at word ``at``.
+
+    A span is what is cut evenly into tiles: one row, or the whole batch where that is little.
+    """
+    everything, rows = sizes.batch * grids.prod(axis=1), sizes.batch * grids[:, :-1].prod(axis=1)
+    flat = (everything <= FLAT) | (grids[:, -1] < tile.positions // 2) & (everything < 1 << 20)
+    pieces: dict[int, list[tuple[int, int]]] = {}
+    if len(grids) == 1 and grids[0, -1] and (row := _row_tiles(tile, sizes, phases, int(grids[0, -1]))):
+        flat[:] = False
+        pieces[int(grids[0, -1])] = row
+    spans, rows = np.where(flat, everything, grids[:, -1]), np.where(flat, 1, rows)
     fields = {name: np.zeros(len(grids), np.int64) for name in ("tiles_at", "span_tiles", "tiles")} | {"span": spans}
-    pieces = []
-    for length in np.unique(spans):
-        runs = split_evenly(int(length), ceil_div(int(length), tile.positions)) if length else [(0, 0)]
-        entries = np.array(runs, np.int64)
+    words_of = []
+    for length in sorted(set(spans.tolist())):
+        even = split_evenly(length, ceil_div(length, tile.positions)) if length else [(0, 0)]
+        entries = np.array(pieces.get(length, even), np.int64)
         mine = spans == length
-        fields["tiles_at"][mine], fields["span_tiles"][mine] = at, len(runs)
-        fields["tiles"][mine] = rows[mine] * (len(runs) if length else 0)
-        pieces.append((entries[:, 0] << 8) + entries[:, 1])
-        at += len(runs)
-    return fields, np.concatenate(pieces)
+        fields["tiles_at"][mine], fields["span_tiles"][mine] = at, len(entries)
+        fields["tiles"][mine] = rows[mine] * (len(entries) if length else 0)
+        words_of.append((entries[:, 0] << 8) + entries[:, 1])
+        at += len(entries)
+    return fields, np.concatenate(words_of)
 
 
 FLAT = 2048  # positions up to which a whole batch is one span
+NARROWEST = 4  # a tile of fewer positions takes as long as one of so many
 
 
-def _spans(tile: Tile, batch: int, grids: Array) -> tuple[Array, Array]:
-    """Length and number of the runs of positions that are cut into tiles: rows, or everything where that is little."""
-    everything = batch * grids.prod(axis=1)
-    rows = batch * grids[:, :-1].prod(axis=1)
-    flat = (everything <= FLAT) | (grids[:, -1] < tile.positions // 2) & (everything < 1 << 20)
-    return np.where(flat, everything, grids[:, -1]), np.where(flat, 1, rows)
+def _row_tiles(tile: Tile, sizes: Sizes, phases: OutputPhases, length: int) -> list[tuple[int, int]] | None:
+    """Tiles of a row that end where a tap meets the border, if skipping that tap there saves a tenth of the work."""
+    step, size = phases.in_step[-1], sizes.in_size[-1]
+    shifts = sorted(set(phases.shifts[:, -1].tolist()))
+    enters = [ceil_div(-shift, step) for shift in shifts]  # first position for which the tap is on data
+    leaves = [ceil_div(size - shift, step) for shift in shifts]  # and the first for which it no longer is
+    edges = sorted({0, length, *(edge for edge in enters + leaves if 0 < edge < length)})
+    if len(edges) > 2 * len(shifts) + 2 or length > 1 << 12 or len(edges) == 2:
+        return None
+
+    def work(tiles: list[tuple[int, int]]) -> int:
+        return sum(
+            max(count, NARROWEST)
+            * sum(start < leave and enter < start + count for enter, leave in zip(enters, leaves, strict=True))
+            for start, count in tiles
+        )
+
+    cut = [
+        (low + start, count)
+        for low, high in pairwise(edges)
+        for start, count in split_evenly(high - low, ceil_div(high - low, tile.positions))
+    ]
+    even = split_evenly(length, ceil_div(length, tile.positions))
+    return cut if work(cut) < 0.9 * work(even) else None
 
 
 def _chunks(tiles: int, blocks: int, weight_bytes: int, target: Target, threads: int) -> tuple[int, int]:
