@@ -24,6 +24,7 @@ CASES = [
     ),
     Layer("conv", (3, 5), (3, 5), (5, 23), dilation=(3, 7), padding=((3, 3), (14, 14)), bias=False, batch=1),
     Layer("conv", (3, 17), (2, 2), (5, 19), padding=((-1, 0), (0, -2)), bias=False, strided=True),
+    Layer("conv", (3, 5), (3, 3), (7, 19), dilation=(4, 9), padding=((4, 4), (9, 9))),
     Layer("conv", (1, 1), (4,), (3,), padding=((3, 2),), dtype="float64"),
     Layer("conv", (4, 129), (1, 1), (3, 5), strided=True),
     Layer("conv", (2, 3), (2,), (300,), batch=1),

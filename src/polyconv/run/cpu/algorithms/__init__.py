@@ -2,6 +2,7 @@
 
 from polyconv.run.cpu.algorithms.dense import DENSE
 from polyconv.run.cpu.algorithms.dense_planar import DENSE_PLANAR
+from polyconv.run.cpu.algorithms.dense_rows import DENSE_ROWS
 from polyconv.run.cpu.algorithms.depthwise import DEPTHWISE
 from polyconv.run.cpu.algorithms.grouped import GROUPED
 from polyconv.run.cpu.algorithms.planes import PLANES
@@ -9,4 +10,4 @@ from polyconv.run.cpu.algorithms.pooling import POOLING
 from polyconv.run.cpu.algorithms.record import Algorithm
 from polyconv.run.cpu.algorithms.winograd import WINOGRAD
 
-ALGORITHMS: tuple[Algorithm, ...] = (DENSE, DENSE_PLANAR, DEPTHWISE, GROUPED, PLANES, POOLING, WINOGRAD)
+ALGORITHMS: tuple[Algorithm, ...] = (DENSE, DENSE_PLANAR, DENSE_ROWS, DEPTHWISE, GROUPED, PLANES, POOLING, WINOGRAD)

@@ -1,0 +1,377 @@
+"""Convolution of channels_first arrays with output positions in the lanes: pointwise layers, and few output channels.
+
+A tile is V vectors of neighbouring positions of one output row times a block of R output channels. For each tap the
+kernel writes down where the row's pixels start and which lanes lie on data; then
+
+    for tap: for input channel: for vector: for output channel: sum[channel, vector] += pixels[vector] * weight[channel]
+
+with masked loads, so that no lane beside the picture is read. A pointwise layer has no rows: its planes are one long
+row. There the tile's pixels are copied to scratch first where several blocks read them, since planes a power of two
+apart would push each other out of the caches.
+
+Every output is bias + the sum over taps, then input channels, as in ``dense``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from polyconv.run.cpu.activations import activate
+from polyconv.run.cpu.algorithms.blocks import Blocks, cut, pack_blocks
+from polyconv.run.cpu.algorithms.gather import phase_fields, tap_tables
+from polyconv.run.cpu.algorithms.phases import phases_of
+from polyconv.run.cpu.algorithms.record import FIXED_WORDS, Algorithm, Phase, Schedule, Sizes, ceil_div, words
+from polyconv.run.cpu.emit import Kernel, Value, Var
+from polyconv.run.cpu.target import Target
+from polyconv.run.problem import Array, Problem
+
+NAMES = (
+    *FIXED_WORDS, "table: ptr", "channels", "depth", "per_phase", "block_chunks", "chunk_blocks", "all_blocks",
+    "chunk_tiles", "batch_stride", "channel_stride", "out_batch_stride", "plane", "copies", "copy_at",
+)  # fmt: skip
+AXIS_NAMES = ("size", "step", "stride", "out_stride")  # strides in bytes
+PHASE_NAMES = ("out_offset", "vectors", "row_tiles", "tiles")  # then grid sizes, then those of gather
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """Vectors of positions and output channels held in registers."""
+
+    vectors: int
+    channels: int
+
+
+def fits(problem: Problem, target: Target) -> str | None:
+    """Planes whose neighbouring outputs read neighbouring inputs."""
+    if problem.op not in ("conv", "conv_transpose"):
+        return f"it computes convolutions, not {problem.op}"
+    if problem.layout != "channels_first":
+        return "it reads planes (channels_first)"
+    if problem.op == "conv" and problem.stride[-1] != 1:
+        return f"neighbouring outputs must read neighbouring inputs, but the last stride is {problem.stride[-1]}"
+    return None
+
+
+def variants(problem: Problem, target: Target) -> Sequence[Tile]:
+    """Tiles that fill the registers."""
+    channels = problem.out_channels // problem.groups
+    found = []
+    for vectors in (2, 3, 4, 6, 8, 1):
+        most = (target.vector_registers - 1 - vectors) // vectors
+        if most >= 1:
+            parts = ceil_div(channels, min(most, 24))
+            found.append(Tile(vectors, ceil_div(channels, parts)))
+    return found
+
+
+def blocks_of(problem: Problem, tile: Tile) -> Blocks:
+    """How the output channels of a group are cut: one lane is one channel here."""
+    return cut(problem.out_channels // problem.groups, tile.channels, 1, 1)
+
+
+def pack(problem: Problem, tile: Tile, target: Target, weight: Array | None, bias: Array | None) -> Array:
+    """See `polyconv.run.cpu.algorithms.blocks`."""
+    if weight is None:
+        raise ValueError(f"{problem.op} needs a weight array, got None.")
+    return pack_blocks(problem, blocks_of(problem, tile), weight, bias)
+
+
+def is_pointwise(problem: Problem) -> bool:
+    """One tap, no stride."""
+    return problem.op == "conv" and prod(problem.kernel_size) == 1 and prod(problem.stride) == 1
+
+
+# ---- the loop nest -------------------------------------------------------------------------------------------------
+def emit(problem: Problem, tile: Tile, target: Target) -> str:
+    """The module: one function, items are (phase, chunk of tiles, chunk of blocks)."""
+    return _RowsKernel(problem, tile, target).write()
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A tile: its first position in the row, how many positions and vectors, and where its output goes."""
+
+    start: Value
+    count: Value
+    vectors: Value
+    out: Value
+
+
+class _RowsKernel:
+    def __init__(self, problem: Problem, tile: Tile, target: Target) -> None:
+        self.k = Kernel("run0", target, problem.dtype)
+        self.problem, self.tile, self.blocks = problem, tile, blocks_of(problem, tile)
+        names = (*NAMES, *(f"{name}{axis}" for axis in range(problem.ndim) for name in AXIS_NAMES))
+        values = self.k.words(*names)
+        self.w = {name.removesuffix(": ptr"): value for name, value in zip(names, values, strict=True)}
+        self.scattered = problem.op == "conv_transpose" and problem.stride[-1] > 1
+        self.may_copy = is_pointwise(problem) and self.blocks.count > 1 and problem.groups == 1
+        self.row_words = 2 + tile.vectors  # pointer, tap's number, a mask for each vector
+        self.stage = self.k.scratch
+        self.rows = self.k.at(self.k.scratch, tile.vectors * tile.channels * self.k.lanes)
+
+    @staticmethod
+    def phase_fields(ndim: int) -> list[str]:
+        """Names of the words of a phase's record."""
+        return [*PHASE_NAMES, *(f"grid{axis}" for axis in range(ndim)), *phase_fields(ndim)]
+
+    def write(self) -> str:
+        """The module's text."""
+        k, w = self.k, self.w
+        names = self.phase_fields(self.problem.ndim)
+        with k.loop(k.first, k.last) as item:
+            record = k.word_at(w["table"], (item // w["per_phase"]) * len(names))
+            phase = {name: k.load(k.word_at(record, place), "i64") for place, name in enumerate(names)}
+            rest = item % w["per_phase"]
+            start, low = (rest // w["block_chunks"]) * w["chunk_tiles"], (rest % w["block_chunks"]) * w["chunk_blocks"]
+            high = k.minimum(low + w["chunk_blocks"], w["all_blocks"])
+            with k.loop(start, k.minimum(start + w["chunk_tiles"], phase["tiles"])) as number:
+                place, active, stride = self.locate(phase, number)
+                with k.loop(low, high, nonempty=True) as block:
+                    self.multiply(block, place, active, stride)
+        return k.module()
+
+    def locate(self, phase: dict[str, Value], number: Value) -> tuple[_Place, Value, Value]:
+        """The tile with this number: its place, the length of its list of taps, and the distance between channels."""
+        k, w, ndim, lanes = self.k, self.w, self.problem.ndim, self.k.lanes
+        part, rest = number % phase["row_tiles"], number // phase["row_tiles"]
+        first = (part * phase["vectors"]) // phase["row_tiles"]
+        vectors = ((part + 1) * phase["vectors"]) // phase["row_tiles"] - first
+        start, width = first * lanes, phase[f"grid{ndim - 1}"]
+        source, sink = k.at(w["x"], start), k.byte_at(w["out"], phase["out_offset"])
+        sink = k.byte_at(sink, start * w[f"out_stride{ndim - 1}"])
+        origins: list[Value] = []
+        for axis in reversed(range(ndim - 1)):
+            at = rest % phase[f"grid{axis}"]
+            rest = rest // phase[f"grid{axis}"]
+            origins.insert(0, at * w[f"step{axis}"])
+            source = k.byte_at(source, origins[0] * w[f"stride{axis}"])
+            sink = k.byte_at(sink, at * w[f"out_stride{axis}"])
+        source, sink = k.byte_at(source, rest * w["batch_stride"]), k.byte_at(sink, rest * w["out_batch_stride"])
+        place = _Place(start, k.minimum(width - start, vectors * lanes), vectors, sink)
+        if not self.may_copy:
+            return place, self.point(phase, source, place, origins), w["channel_stride"]
+        active, stride = k.var(k.integer(1)), k.var(w["channel_stride"])
+
+        def copy() -> None:
+            self.copy(source, place)
+            stride.value = k.integer(self.tile.vectors * lanes * k.bytes)
+
+        def point() -> None:
+            active.value = self.point(phase, source, place, origins)
+
+        k.choose(w["copies"].ne(0), copy, point, carry=[active, stride])
+        return place, active.value, stride.value
+
+    def point(self, phase: dict[str, Value], source: Value, place: _Place, origins: list[Value]) -> Value:
+        """Write where each tap's pixels are and which lanes are on data; returns how many taps meet data."""
+        k, w, ndim, lanes = self.k, self.w, self.problem.ndim, self.k.lanes
+        active = k.var(k.integer(0))
+        size = w[f"size{ndim - 1}"]
+        with k.loop(0, phase["taps"], carry=[active]) as number:
+            tap = k.word_at(w["table"], phase["taps_at"] + number * (2 + ndim))
+            meets = k.integer(1)
+            for axis, origin in enumerate(origins):
+                shift = k.load(k.word_at(tap, 2 + axis), "i64")
+                meets = meets & k.convert((origin + shift).below(w[f"size{axis}"]), "zext", "i64")
+            shift = k.load(k.word_at(tap, 1 + ndim), "i64")
+            row = k.word_at(self.rows, active.value * self.row_words)
+            k.store(k.byte_at(source, k.load(k.word_at(tap, 1), "i64")), row)
+            k.store(k.load(tap, "i64"), k.word_at(row, 1))
+            some = k.integer(0)
+            for v in range(self.tile.vectors):
+                lane = k.indices(lanes) + k.broadcast(k.integer(v * lanes), lanes)
+                inside = (lane + (place.start + shift)).below(size) & (lane < place.count)
+                bits = k.convert(k.bitcast(inside, f"i{lanes}"), "zext", "i64")
+                k.store(bits, k.word_at(row, 2 + v))
+                some = some | bits
+            active.value = active.value + (meets & k.convert(some.ne(0), "zext", "i64"))
+        return active.value
+
+    def copy(self, source: Value, place: _Place) -> None:
+        """Copy the tile's pixels, channel by channel; the list of taps is this one."""
+        k, w, lanes, vectors = self.k, self.w, self.k.lanes, self.tile.vectors
+        room = k.byte_at(k.scratch, w["copy_at"])
+        masks = [k.mask(place.count - v * lanes) for v in range(vectors)]
+        with k.loop(0, w["channels"], nonempty=True) as c:
+            row = k.byte_at(source, c * w["channel_stride"])
+            for v, mask in enumerate(masks):
+                pixels = k.load_vector(k.at(row, v * lanes), mask=mask)
+                k.store_vector(pixels, k.at(room, c * (vectors * lanes) + v * lanes), align=64)
+        k.store(room, self.rows)
+        k.store(k.integer(0), k.word_at(self.rows, 1))
+        for v in range(vectors):
+            k.store(k.integer((1 << lanes) - 1), k.word_at(self.rows, 2 + v))
+
+    def multiply(self, block: Value, place: _Place, active: Value, stride: Value) -> None:
+        """One block of output channels: choose the code for its size and the tile's vectors."""
+        k, w, blocks = self.k, self.w, self.blocks
+        grouped = self.problem.groups > 1
+        group, inner = (block // blocks.count, block % blocks.count) if grouped else (k.integer(0), block)
+        channel = group * blocks.channels + inner * len(blocks.main)
+        body = _Body(self, place, active, stride, channel, group * w["channels"])
+
+        def main() -> None:
+            k.switch(place.vectors, range(1, self.tile.vectors + 1), lambda v: body.write(v, len(blocks.main)))
+
+        def tail() -> None:
+            k.switch(place.vectors, range(1, self.tile.vectors + 1), lambda v: body.write(v, len(blocks.tail)))
+
+        if blocks.full and blocks.tail:
+            k.choose(inner < blocks.full, main, tail)
+        else:
+            (main if blocks.full else tail)()
+
+
+@dataclass(frozen=True)
+class _Body:
+    """The innermost code: ``write(vectors, channels)``."""
+
+    parent: _RowsKernel
+    place: _Place
+    active: Value
+    stride: Value  # bytes between input channels
+    channel: Value  # the first output channel
+    first: Value  # the group's first input channel
+
+    def write(self, vectors: int, channels: int) -> None:
+        """The code for this many vectors and output channels."""
+        k, w, lanes = self.parent.k, self.parent.w, self.parent.k.lanes
+        weights = k.at(w["packed"], self.channel * w["depth"] + self.parent.problem.out_channels)
+        biases = [k.broadcast(k.load(k.at(w["packed"], self.channel + r))) for r in range(channels)]
+        sums = [[k.var(bias) for _ in range(vectors)] for bias in biases]
+        flat = [total for row in sums for total in row]
+        with k.loop(0, self.active, carry=flat) as tap:
+            row = k.word_at(self.parent.rows, tap * self.parent.row_words)
+            masks = [self.mask(k.load(k.word_at(row, 2 + v), "i64")) for v in range(vectors)]
+            source = k.byte_at(k.load(row, "ptr"), self.first * self.stride)
+            tap_weights = k.at(weights, k.load(k.word_at(row, 1), "i64") * w["channels"] * channels)
+            with k.loop(0, w["channels"], carry=flat, nonempty=True) as c:
+                pixels = k.byte_at(source, c * self.stride)
+                xs = [k.load_vector(k.at(pixels, v * lanes), mask=mask) for v, mask in enumerate(masks)]
+                spot = k.at(tap_weights, c * channels)
+                for r, totals in enumerate(sums):
+                    weight = k.broadcast(k.load(k.at(spot, r)))
+                    for x, total in zip(xs, totals, strict=True):
+                        total.value = k.fma(x, weight, total.value)
+        (self.scatter if self.parent.scattered else self.store)(sums)
+
+    def mask(self, bits: Value) -> Value:
+        """A mask from its bits."""
+        k, lanes = self.parent.k, self.parent.k.lanes
+        return k.bitcast(k.convert(bits, "trunc", f"i{lanes}"), f"<{lanes} x i1>")
+
+    def store(self, sums: list[list[Var]]) -> None:
+        """Positions lie side by side: one masked store for each vector."""
+        k, w, lanes = self.parent.k, self.parent.w, self.parent.k.lanes
+        masks = [k.mask(self.place.count - v * lanes) for v in range(len(sums[0]))]
+        for r, totals in enumerate(sums):
+            out = k.at(self.place.out, (self.channel + r) * w["plane"])
+            for v, total in enumerate(totals):
+                value = activate(k, self.parent.problem.activation, total.value)
+                k.store_vector(value, k.at(out, v * lanes), mask=masks[v])
+
+    def scatter(self, sums: list[list[Var]]) -> None:
+        """Positions lie a stride apart: through scratch, one store for each."""
+        k, w, lanes = self.parent.k, self.parent.w, self.parent.k.lanes
+        width = len(sums[0]) * lanes
+        for r, totals in enumerate(sums):
+            for v, total in enumerate(totals):
+                value = activate(k, self.parent.problem.activation, total.value)
+                k.store_vector(value, k.at(self.parent.stage, r * width + v * lanes))
+        step = w[f"out_stride{self.parent.problem.ndim - 1}"]
+        with k.loop(0, self.place.count, nonempty=True) as position:
+            out = k.at(k.byte_at(self.place.out, position * step), self.channel * w["plane"])
+            for r in range(len(sums)):
+                value = k.load(k.at(self.parent.stage, position + r * width))
+                k.store(value, k.at(out, w["plane"] * r))
+
+
+# ---- run-time sizes ------------------------------------------------------------------------------------------------
+def _flat(problem: Problem, sizes: Sizes) -> Sizes:
+    """A pointwise layer's planes as one row each; other sizes as they are."""
+    if not is_pointwise(problem) or any(pad for pair in sizes.padding for pad in pair):
+        return sizes
+    ndim, length = problem.ndim, prod(sizes.in_size)
+    expected = 1
+    for size, stride in zip(reversed(sizes.in_size), reversed(sizes.x_strides[2:]), strict=True):
+        if size > 1 and stride != expected:
+            return sizes
+        expected *= size
+    row = (*(1,) * (ndim - 1), length)
+    return Sizes(sizes.batch, row, sizes.padding, row, (*sizes.x_strides[:2], *(1,) * ndim))
+
+
+def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> Schedule:
+    """Tiles, taps and chunks of one shape."""
+    item, ndim, lanes = problem.numpy_dtype().itemsize, problem.ndim, target.lanes(problem.dtype)
+    flat = _flat(problem, sizes)
+    copies, sizes = flat is not sizes, flat
+    phases = phases_of(problem, sizes.padding)
+    grids = phases.grids(sizes.out_size)
+    out_strides = [item * prod(sizes.out_size[axis + 1 :]) for axis in range(ndim)]
+    x_strides = [stride * item for stride in sizes.x_strides]
+    names = _RowsKernel.phase_fields(ndim)
+    record, tap_words = tap_tables(
+        phases, phases.shifts @ np.array(x_strides[2:]), len(grids) * len(names), problem.in_channels, None
+    )
+    record["out_offset"] = phases.first @ np.array(out_strides)
+    record["vectors"] = -(-grids[:, -1] // lanes)
+    record["row_tiles"] = np.maximum(-(-record["vectors"] // tile.vectors), 1)
+    record["tiles"] = sizes.batch * grids[:, :-1].prod(axis=1) * record["row_tiles"] * (grids[:, -1] > 0)
+    for axis in range(ndim):
+        record[f"grid{axis}"] = np.maximum(grids[:, axis], 1)
+    table = np.concatenate([np.stack([record[name] for name in names], axis=1).ravel(), tap_words])
+    tiles, blocks = max(1, int(record["tiles"].max())), blocks_of(problem, tile).count * problem.groups
+    chunk_blocks, chunk_tiles = _chunks(problem, target, tiles * len(grids), blocks, threads)
+    tile_chunks, block_chunks = ceil_div(tiles, chunk_tiles), ceil_div(blocks, chunk_blocks)
+    most_taps = int(np.diff(phases.starts).max())
+    copy_at = (tile.vectors * tile.channels * lanes * item + 8 * (2 + tile.vectors) * (most_taps + 1) + 127) & -128
+    copied = problem.in_channels * tile.vectors * lanes * item if copies else 0
+    per_axis: list[int] = []
+    for a in range(ndim):
+        per_axis += [sizes.in_size[a], phases.in_step[a], x_strides[2 + a], out_strides[a] * phases.out_step[a]]
+    plane = prod(sizes.out_size)
+    arguments = words(
+        table, problem.in_channels // problem.groups, problem.in_channels // problem.groups * prod(problem.kernel_size),
+        tile_chunks * block_chunks, block_chunks, chunk_blocks, blocks, chunk_tiles, x_strides[0], x_strides[1],
+        problem.out_channels * plane * item, plane, int(copies), copy_at, *per_axis,
+    )  # fmt: skip
+    reason = f"{len(grids)} phase(s), {tiles} tiles x {blocks} blocks, {chunk_tiles} x {chunk_blocks} an item"
+    items = len(grids) * tile_chunks * block_chunks
+    return Schedule(arguments, (Phase("run0", items),), copy_at + copied, tables=(table,), reason=reason)
+
+
+def _chunks(problem: Problem, target: Target, tiles: int, blocks: int, threads: int) -> tuple[int, int]:
+    """Blocks and tiles of one item: all blocks, unless there are too few tiles to share."""
+    wanted = 8 * threads if threads > 1 else 1
+    if tiles >= wanted or threads == 1:
+        return blocks, max(1, tiles // wanted)
+    return max(1, ceil_div(blocks * tiles, wanted)), 1
+
+
+def reads(problem: Problem, sizes: Sizes) -> bool:
+    """Rows must be contiguous; other strides are free."""
+    return sizes.in_size[-1] <= 1 or sizes.x_strides[-1] == 1
+
+
+def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
+    """Cycles of a row: multiply-adds, or loads where they are more, for whole vectors."""
+    sizes = _flat(problem, sizes)
+    step = problem.stride[-1] if problem.op == "conv_transpose" else 1
+    vectors = ceil_div(ceil_div(max(1, sizes.out_size[-1]), step), target.lanes(problem.dtype))
+    row_tiles = ceil_div(vectors, tile.vectors)
+    channels = problem.out_channels // problem.groups
+    loads = 2 * vectors * ceil_div(channels, tile.channels) + channels * row_tiles
+    rows = sizes.positions / max(1, sizes.out_size[-1]) * step * problem.groups
+    taps = prod(problem.kernel_size) / (prod(problem.stride) if problem.op == "conv_transpose" else 1)
+    inner = taps * (problem.in_channels // problem.groups) * max(vectors * channels, loads)
+    outside = row_tiles * (60 + 20 * taps) + vectors * channels * (4 if step == 1 else 30)
+    return rows * (inner * 1.04 + outside) / 3.6e9 / threads
+
+
+DENSE_ROWS = Algorithm("dense_rows", fits, variants, emit, pack, schedule, cost, reads)
