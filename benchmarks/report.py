@@ -53,7 +53,7 @@ def summary(results: Results, names: Sequence[str] | None = None) -> str:
     wrong = tables.problems(results, names)
     refused = [problem for problem in wrong if problem[2].startswith("left out")]
     parts += [_problems("Wrong or failed", [p for p in wrong if p not in refused]), _problems("Left out", refused)]
-    parts.append(_problems("Disturbed while timed", tables.disturbed(results, names)))
+    parts.append(_disturbed(tables.disturbed(results, names)))
     return "\n\n".join(filter(None, [*parts, _machine(results)]))
 
 
@@ -61,6 +61,15 @@ def _problems(title: str, found: Sequence[tuple[str, str, str]]) -> str:
     if not found:
         return ""
     return f"## {title}\n\n" + "\n".join(f"- {layer}, {variant}: {what}" for layer, variant, what in found)
+
+
+def _disturbed(found: dict[str, list[str]]) -> str:
+    if not found:
+        return ""
+    count = sum(map(len, found.values()))
+    lines = [f"- {layer}: {', '.join(variants)}" for layer, variants in found.items()]
+    title = f"## Disturbed while timed\n\n{count} timings had a round during which others used the machine:"
+    return "\n".join([title, "", *lines])
 
 
 def _machine(results: Results) -> str:
@@ -124,7 +133,7 @@ def publish(results: Results, folder: Path = DOCS) -> Path:
     wrong = tables.problems(results)
     refused = [problem for problem in wrong if problem[2].startswith("left out")]
     parts += [_problems("Wrong or failed", [p for p in wrong if p not in refused]), _problems("Left out", refused)]
-    parts.append(_problems("Disturbed while timed", tables.disturbed(results)))
+    parts.append(_disturbed(tables.disturbed(results)))
     (folder / "benchmarks.json").write_text(json.dumps(derived, indent=1) + "\n")
     page = folder / "benchmarks.md"
     page.write_text("\n\n".join(part.strip() for part in parts if part) + "\n")

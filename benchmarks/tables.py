@@ -91,15 +91,14 @@ def problems(results: Results, names: Iterable[str] | None = None) -> list[tuple
     ]
 
 
-def disturbed(results: Results, names: Iterable[str] | None = None) -> list[tuple[str, str, str]]:
-    """(layer, variant, how often) where somebody else used the machine in every attempt at a round."""
+def disturbed(results: Results, names: Iterable[str] | None = None) -> dict[str, list[str]]:
+    """By layer, the variants with a round during which somebody else used the machine in every attempt."""
     chosen = results.rows if names is None else [name for name in names if name in results.rows]
-    return [
-        (name, variant, f"{entry['disturbed']} rounds")
+    found = {
+        name: [variant for variant, entry in results.rows[name]["results"].items() if entry.get("disturbed")]
         for name in chosen
-        for variant, entry in results.rows[name]["results"].items()
-        if entry.get("disturbed")
-    ]
+    }
+    return {name: variants for name, variants in found.items() if variants}
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -485,6 +485,13 @@ def test_the_summary_names_what_was_wrong_and_what_was_left_out(results: Results
     assert "by much" not in text
 
 
+def test_the_summary_says_what_was_disturbed(results: Results) -> None:
+    assert "Disturbed" not in report.summary(results)
+    results.add(SMALL, {name: Result(name, Timing((1e-6,)), 1e-7, disturbed=2) for name in ("polyconv", "torch")})
+    assert "2 timings had a round" in report.summary(results)
+    assert "\n- small: polyconv, torch\n" in report.summary(results)
+
+
 def test_the_page_is_written_from_the_results(
     results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,7 +28,7 @@ def refuses(case: Case) -> str | None:
             return "LiteRT takes no negative padding"
         if step.is_pool and set(step.dilation) != {1}:
             return "LiteRT's pooling has no dilation"
-        if step.op == "avg_pool" and not step.count_include_pad and _named(step, (1, 1)) != "VALID":
+        if step.op == "avg_pool" and not step.count_include_pad and any(map(any, step.padding)):
             return "LiteRT's average pool with padding left out of the count is not converted"
     return None
 
@@ -88,8 +88,10 @@ def _transposed(tf: Any, step: Step, x: Any, weight: Array) -> Any:
 
 def _named(step: Step, size: tuple[int, ...]) -> str | None:
     """The padding word that TensorFlow has for a step's padding at this input size, or None."""
-    if all(pair == (0, 0) for pair in step.padding):
+    if not any(map(any, step.padding)):
         return "VALID"
+    if step.op == "avg_pool":  # TensorFlow leaves padding out of the count
+        return None
     return "SAME" if _same(step, size) else None
 
 
