@@ -11,6 +11,7 @@ import pytest
 from cpu import forced
 from cpu.forced import TARGETS, Layer
 from polyconv.run.cpu.algorithms.depthwise import DEPTHWISE
+from polyconv.run.cpu.algorithms.lanes import gathers
 from polyconv.run.cpu.algorithms.planes import PLANES
 from polyconv.run.cpu.algorithms.record import Sizes
 from polyconv.run.cpu.target import host
@@ -57,6 +58,22 @@ def groups(layer: Layer, layout: str) -> Layer:
 @pytest.mark.parametrize("layer", CASES + TRANSPOSED, ids=str)
 def test_equals_the_oracle(layer, layout, target):
     forced.check(groups(layer, layout), "depthwise", TARGETS[target]())
+
+
+GATHERED = [
+    Layer("conv", (256, 256), (3, 3), (3, 5), padding=((1, 1), (1, 0)), batch=1),
+    Layer("conv", (128, 128), (5,), (13,), stride=(2,), padding=((2, 2),), batch=1, dtype="float64"),
+    Layer("conv", (256, 512), (2, 1, 2), (3, 2, 4), padding=((1, 0), (0, 0), (0, 1)), batch=1),
+    Layer("conv_transpose", (256, 256), (3,), (5,), stride=(2,), padding=((1, 0),), batch=1),
+]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("layer", GATHERED, ids=str)
+def test_pixels_that_share_few_cache_sets_are_gathered(layer, target):
+    layer = groups(layer, "channels_last")
+    assert gathers(layer.problem(), TARGETS[target]())
+    forced.check(layer, "depthwise", TARGETS[target]())
 
 
 @pytest.mark.parametrize("target", TARGETS)

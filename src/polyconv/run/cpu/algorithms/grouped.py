@@ -40,13 +40,17 @@ def variants(problem: Problem, target: Target) -> Sequence[Tile]:
 
 
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
-    """Seconds: multiply-adds of whole vectors, and a shuffle for each input of each column that a tile loads."""
+    """Seconds: multiply-adds of whole vectors, and a shuffle for each input of each column that a tile loads.
+
+    With channels first also the shuffles that turn input and output around.
+    """
     blocks = cut(problem, target)
     columns = (tile.pixels - 1) * problem.stride[-1] + min(tile.taps, problem.kernel_size[-1])
     shuffles = columns / (tile.pixels * min(tile.taps, problem.kernel_size[-1]))
     taps = prod(problem.kernel_size) / (prod(problem.stride) if problem.op == "conv_transpose" else 1)
     registers = blocks.all_lanes / target.lanes(problem.dtype)
-    steps = sizes.positions * registers * taps * blocks.inputs * (1 + shuffles / 2)
+    turned = 16 if problem.layout == "channels_first" else 0
+    steps = sizes.positions * registers * (taps * blocks.inputs * (1 + shuffles / 2) + turned)
     return steps / 3.5e9 / threads
 
 
