@@ -38,7 +38,7 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     """Seconds: multiply-adds of vectors; with channels first also the shuffles of input and output."""
     blocks = cut(problem, target)
     taps = prod(problem.kernel_size) / (prod(problem.stride) if problem.op == "conv_transpose" else 1)
-    turned = 16 if problem.layout == "channels_first" else 0
+    turned = 11 if problem.layout == "channels_first" else 0
     return sizes.positions * blocks.count * (taps + turned) / 3.5e9 / threads
 
 

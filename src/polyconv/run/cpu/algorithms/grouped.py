@@ -49,7 +49,7 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     shuffles = columns / (tile.pixels * min(tile.taps, problem.kernel_size[-1]))
     taps = prod(problem.kernel_size) / (prod(problem.stride) if problem.op == "conv_transpose" else 1)
     registers = blocks.all_lanes / target.lanes(problem.dtype)
-    turned = 16 if problem.layout == "channels_first" else 0
+    turned = 11 if problem.layout == "channels_first" else 0
     steps = sizes.positions * registers * (taps * blocks.inputs * (1 + shuffles / 2) + turned)
     return steps / 3.5e9 / threads
 

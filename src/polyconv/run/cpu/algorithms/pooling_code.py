@@ -20,7 +20,7 @@ from polyconv.run.cpu.activations import activate
 from polyconv.run.cpu.algorithms.record import FIXED_WORDS
 from polyconv.run.cpu.algorithms.sliding import ceil_steps
 from polyconv.run.cpu.algorithms.turn import every
-from polyconv.run.cpu.emit import Kernel, Value, Var
+from polyconv.run.cpu.emit import SUFFIX, Kernel, Value, Var, lanes_of
 from polyconv.run.cpu.target import Target
 from polyconv.run.problem import Problem
 
@@ -135,12 +135,13 @@ class _Pool:
         return self.k.number(0.0 if self.average else -inf, lanes)
 
     def combine(self, total: Value, value: Value) -> Value:
-        """The sum; or the larger, where a NaN wins."""
+        """The sum; or the larger, where a NaN wins (and of a zero either sign)."""
         k = self.k
         if self.average:
             return total + value
-        larger = k.select(value > total, value, total)  # keeps a NaN of total
-        return k.select(value.ne(value), value, larger)
+        name = f"llvm.maximum.v{lanes_of(total.type)}{SUFFIX[k.scalar]}"
+        k.declarations.add(f"declare {total.type} @{name}({total.type}, {total.type})")
+        return k.emit(f"call nsz {total.type} @{name}({value!r}, {total!r})", total.type)
 
     def finish(self, total: Value, count: Value | None) -> Value:
         """Divide and activate."""
