@@ -21,7 +21,7 @@ CASES = [
     Layer("conv", (32, 32), (3, 3), (5, 9), padding=((1, 1), (1, 1)), groups=2, batch=1),
     Layer("conv", (12, 30), (2, 2), (5, 9), groups=2, batch=1),
     Layer("conv", (8, 12), (2, 3, 2), (3, 5, 6), stride=(1, 2, 1), padding=((1, 0), (1, 1), (0, 1)), groups=4),
-    Layer("conv", (256, 192), (3,), (7,), padding=((1, 1),), groups=64, batch=1),
+    Layer("conv", (256, 192), (3,), (7,), dilation=(2,), padding=((1, 1),), groups=64, batch=1),
     Layer("conv", (6, 4), (19,), (23,), padding=((9, 9),), groups=2),
     Layer("conv_transpose", (12, 12), (4, 4), (5, 6), stride=(2, 2), padding=((1, 1), (1, 1)), groups=4),
     Layer("conv_transpose", (10, 15), (3,), (11,), stride=(2,), dilation=(3,), padding=((2, 1),), groups=5),

@@ -358,7 +358,7 @@ def job_bytes(ndim: int) -> int:
 
 
 # ---- run-time sizes ------------------------------------------------------------------------------------------------
-LEAST_ITEM = 3000  # multiply-adds of vectors below which an item is not cut further
+LEAST_ITEM = 10_000  # multiply-adds of vectors below which an item is not cut further
 
 
 def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> Schedule:
@@ -435,6 +435,8 @@ def boxes(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: i
         grain[-2] = max(tile.rows, 1)
     if problem.ndim > 2 and not staged:  # a narrow column, so that what neighbouring planes share stays in L1
         box[-2:] = [min(box[-2], 4), min(box[-1], tile.pixels)]
+    if problem.ndim == 2 and not staged and cache_sets(problem) <= 2 * FEW_SETS:  # as above, for neighbouring rows
+        box[-1] = min(box[-1], tile.pixels)
     for axis in range(problem.ndim):
         while box[axis] > grain[axis] and (prod(box) * run * work > most_work or too_big()):
             half = -(-box[axis] // 2)
@@ -446,16 +448,23 @@ def boxes(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: i
 
 L1_PERIOD = 4096  # bytes after which addresses share a set of the L1 cache
 FEW_SETS = 4
+FEW_TAPS = 12
+
+
+def cache_sets(problem: Problem) -> int:
+    """Into how many sets of the L1 cache the pixels of one block of channels fall (channels last)."""
+    return L1_PERIOD // gcd(problem.in_channels * problem.numpy_dtype().itemsize, L1_PERIOD)
 
 
 def gathers(problem: Problem, target: Target) -> bool:
     """Is a block's input gathered in scratch first (channels last), because its pixels share few sets of the L1 cache.
 
-    Pixels a multiple of 1 KiB apart fall into four sets or fewer: not even the columns of one tile stay there.
+    Pixels a multiple of 1 KiB apart fall into four sets or fewer: not even the columns of one tile stay there. It pays
+    where they are read often enough: long or dilated kernels.
     """
-    pitch = problem.in_channels * problem.numpy_dtype().itemsize
-    sets = L1_PERIOD // gcd(pitch, L1_PERIOD)
-    return problem.layout == "channels_last" and sets <= FEW_SETS and prod(problem.kernel_size) > 1
+    if problem.layout == "channels_first" or cache_sets(problem) > FEW_SETS:
+        return False
+    return prod(problem.kernel_size) > FEW_TAPS or prod(problem.kernel_size) > 1 and max(problem.dilation) > 1
 
 
 @lru_cache(maxsize=256)
