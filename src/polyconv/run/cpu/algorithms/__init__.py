@@ -8,6 +8,17 @@ from polyconv.run.cpu.algorithms.grouped import GROUPED
 from polyconv.run.cpu.algorithms.planes import PLANES
 from polyconv.run.cpu.algorithms.pooling import POOLING
 from polyconv.run.cpu.algorithms.record import Algorithm
+from polyconv.run.cpu.algorithms.subpixel import SUBPIXEL
 from polyconv.run.cpu.algorithms.winograd import WINOGRAD
 
-ALGORITHMS: tuple[Algorithm, ...] = (DENSE, DENSE_PLANAR, DENSE_ROWS, DEPTHWISE, GROUPED, PLANES, POOLING, WINOGRAD)
+ALGORITHMS: tuple[Algorithm, ...] = (
+    DENSE,
+    DENSE_PLANAR,
+    DENSE_ROWS,
+    DEPTHWISE,
+    GROUPED,
+    PLANES,
+    POOLING,
+    SUBPIXEL,
+    WINOGRAD,
+)

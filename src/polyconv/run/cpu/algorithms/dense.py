@@ -273,12 +273,24 @@ class Body:
 
 
 # ---- run-time sizes ------------------------------------------------------------------------------------------------
-def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> Schedule:
-    """Tiles, taps and chunks of one shape."""
+def schedule(
+    problem: Problem,
+    tile: Tile,
+    target: Target,
+    sizes: Sizes,
+    threads: int,
+    out_strides: list[int] | None = None,
+    stage_bytes: int = 0,
+) -> Schedule:
+    """Tiles, taps and chunks of one shape.
+
+    ``out_strides`` (elements; batch, then spatial axes) where the output is not the contiguous array of this problem;
+    ``stage_bytes``: scratch before the list of taps.
+    """
     item = problem.numpy_dtype().itemsize
     phases = phases_of(problem, sizes.padding)
     blocks = blocks_of(problem, tile, target)
-    out_strides = _channels_last_strides(sizes.out_size, problem.out_channels)
+    out_strides = out_strides or _channels_last_strides(sizes.out_size, problem.out_channels)
     x_strides = np.array(sizes.x_strides[:-1]) * item
     grids = phases.grids(sizes.out_size)
     table, tiles = _table(problem, tile, sizes, phases, grids, x_strides, np.array(out_strides[1:]) * item)
@@ -295,7 +307,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
         chunk_blocks, int(x_strides[0]), out_strides[0] * item, *axes,
     )  # fmt: skip
     most_taps = int(np.diff(phases.starts).max())
-    scratch = 8 * (Gather.words(problem.ndim) + GROUP * (most_taps + 1))
+    scratch = stage_bytes + 8 * (Gather.words(problem.ndim) + GROUP * (most_taps + 1))
     reason = f"{len(grids)} phase(s), {tiles} tiles x {all_blocks} blocks, {chunk_tiles} x {chunk_blocks} an item"
     steps = (Phase("run0", len(grids) * tile_chunks * block_chunks),)
     return Schedule(arguments, steps, scratch, tables=(table,), reason=reason)

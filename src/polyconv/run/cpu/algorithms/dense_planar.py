@@ -52,7 +52,7 @@ def variants(problem: Problem, target: Target) -> Sequence[Tile]:
 
 def emit(problem: Problem, tile: Tile, target: Target) -> str:
     """The module: one function, items are (phase, strip, chunk of blocks)."""
-    return _PlanarKernel(problem, tile, target).write()
+    return PlanarKernel(problem, tile, target).write()
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,12 @@ class _Part:
     units: Value
 
 
-class _PlanarKernel(DenseKernel):
-    names = NAMES
-    axis_names = AXIS_NAMES
-    phase_names = PHASE_NAMES
+class PlanarKernel(DenseKernel):
+    """Writes the kernel for planes."""
+
+    names: tuple[str, ...] = NAMES
+    axis_names: tuple[str, ...] = AXIS_NAMES
+    phase_names: tuple[str, ...] = PHASE_NAMES
 
     def __init__(self, problem: Problem, tile: Tile, target: Target) -> None:
         super().__init__(problem, tile, target)
@@ -77,11 +79,13 @@ class _PlanarKernel(DenseKernel):
         self.stage = self.k.word_at(self.k.scratch, Gather.words(problem.ndim))  # a tile's sums, position by position
 
     def rows_at(self) -> Value:
+        """Where in scratch the list of taps starts: after the sums."""
         width = max(sum(self.blocks.main), sum(self.blocks.tail))
         return self.k.byte_at(super().rows_at(), GROUP * width * self.k.bytes)
 
     @classmethod
     def phase_fields(cls, ndim: int) -> list[str]:
+        """Names of the words of a phase's record."""
         return [
             *cls.phase_names,
             *(f"{name}{axis}" for axis in range(ndim) for name in ("grid", "span")),
@@ -89,6 +93,7 @@ class _PlanarKernel(DenseKernel):
         ]
 
     def write(self) -> str:
+        """The module's text."""
         k, w = self.k, self.w
         last = k.var(k.integer(-1))
         with k.loop(k.first, k.last, carry=[last]) as item:
@@ -290,8 +295,15 @@ def _cut(
     return _axes(problem, phases, grid, runs)
 
 
-def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> Schedule:
-    """Strips, taps and chunks of one shape."""
+def schedule(
+    problem: Problem,
+    tile: Tile,
+    target: Target,
+    sizes: Sizes,
+    threads: int,
+    out_strides: list[int] | None = None,
+) -> Schedule:
+    """Strips, taps and chunks of one shape; ``out_strides`` as in ``dense``."""
     item, ndim = problem.numpy_dtype().itemsize, problem.ndim
     phases = phases_of(problem, sizes.padding)
     grids = phases.grids(sizes.out_size)
@@ -300,8 +312,9 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     pitches = [item * problem.in_channels]
     for axis in reversed(axes[1:]):
         pitches.insert(0, pitches[0] * axis.units)
-    out_strides = [item * prod(sizes.out_size[axis + 1 :]) for axis in range(ndim)]
-    table = _table(problem, phases, grids, axes, pitches, out_strides)
+    planes = [prod(sizes.out_size[axis:]) for axis in range(ndim + 1)]
+    batch_step, *steps = [item * step for step in out_strides or [problem.out_channels * planes[0], *planes[1:]]]
+    table = _table(problem, phases, grids, axes, pitches, steps)
     blocks = blocks_of(problem, tile, target)
     channels, taps = problem.in_channels // problem.groups, prod(problem.kernel_size)
     all_blocks, strips = blocks.count * problem.groups, sizes.batch * prod(axis.groups for axis in axes)
@@ -314,14 +327,14 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     per_axis: list[int] = []
     for a, axis in enumerate(axes):
         per_axis += [sizes.in_size[a], phases.in_step[a], sizes.x_strides[2 + a] * item]
-        per_axis += [out_strides[a] * phases.out_step[a], axis.groups, axis.run, axis.rows, axis.unit, axis.advance]
+        per_axis += [steps[a] * phases.out_step[a], axis.groups, axis.run, axis.rows, axis.unit, axis.advance]
         per_axis += [pitches[a]]
     whole_rows = all(axis.rows == 1 and axis.run >= size for axis, size in zip(axes[-1:], grid[-1:], strict=True))
     whole_rows = whole_rows and all(axis.rows == 1 for axis in axes) and not _scattered_rows(phases)
     arguments = words(
         table, channels, channels * taps, all_blocks, strips * block_chunks, block_chunks, chunk_blocks,
-        sizes.x_strides[0] * item, sizes.x_strides[1] * item, problem.out_channels * prod(sizes.out_size) * item,
-        prod(sizes.out_size), strip_at, int(whole_rows), *per_axis,
+        sizes.x_strides[0] * item, sizes.x_strides[1] * item, batch_step,
+        planes[0], strip_at, int(whole_rows), *per_axis,
     )  # fmt: skip
     reason = (
         f"{len(grids)} phase(s), {strips} strips of {[axis.run for axis in axes]}, {block_chunks} chunk(s) of blocks"
@@ -345,7 +358,7 @@ def _table(
 ) -> Array:
     """Phase records, then taps, in one array of words."""
     count, ndim = grids.shape
-    names = _PlanarKernel.phase_fields(ndim)
+    names = PlanarKernel.phase_fields(ndim)
     units = np.array([axis.unit for axis in axes])
     counts = np.diff(phases.starts)
     channels = problem.in_channels // problem.groups

@@ -1,0 +1,214 @@
+"""Transposed convolution with few output channels: every output phase is a channel of one plain convolution.
+
+With one or a few output channels a phase fills no vector. But all phases read the same inputs: seen from input
+position q, the outputs ``q * stride + r`` for all r and all output channels are so many channels of a convolution of
+stride 1 whose kernel is ceil(span / stride) long (weights are zero where a phase has no such tap). That convolution is
+``dense`` (or ``dense_planar``); only its sums go elsewhere: lane (r, channel) of position q to output q * stride + r.
+
+Phases are counted from the uncropped output, so that the padding, which crops it, stays a run-time argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+
+from polyconv.run.cpu.activations import activate
+from polyconv.run.cpu.algorithms import dense, dense_planar
+from polyconv.run.cpu.algorithms.blocks import pack_blocks
+from polyconv.run.cpu.algorithms.dense import Body, DenseKernel, Tile, blocks_of
+from polyconv.run.cpu.algorithms.dense_planar import PlanarKernel
+from polyconv.run.cpu.algorithms.gather import GROUP
+from polyconv.run.cpu.algorithms.record import Algorithm, Schedule, Sizes, ceil_div
+from polyconv.run.cpu.emit import SUFFIX, Value, Var, vector_of
+from polyconv.run.cpu.target import Target
+from polyconv.run.problem import Array, Problem
+
+MOST_WASTE = 4.0  # multiply-adds with zero weights, over those needed
+
+
+def fits(problem: Problem, target: Target) -> str | None:
+    """Transposed, ungrouped, with a stride, fewer output channels than lanes, few zero weights."""
+    if problem.op != "conv_transpose":
+        return f"it computes transposed convolutions, not {problem.op}"
+    if problem.groups > 1 or prod(problem.stride) == 1:
+        return "it needs one group and a stride"
+    if problem.out_channels >= target.lanes(problem.dtype):
+        return f"{problem.out_channels} output channels fill a vector by themselves"
+    if problem.out_channels * prod(problem.stride) > 4096:
+        return f"strides {problem.stride} make too many phases"
+    if _waste(problem) > MOST_WASTE:
+        return f"{_waste(problem):.1f} times the multiply-adds would be by zero"
+    return None
+
+
+def _plain(problem: Problem) -> Problem:
+    """The convolution whose channels are (phase, output channel)."""
+    reach = zip(problem.kernel_size, problem.dilation, problem.stride, strict=True)
+    ones = (1,) * problem.ndim
+    return replace(
+        problem, op="conv", out_channels=problem.out_channels * prod(problem.stride), stride=ones, dilation=ones,
+        kernel_size=tuple((kernel - 1) * dilation // stride + 1 for kernel, dilation, stride in reach),
+    )  # fmt: skip
+
+
+def _waste(problem: Problem) -> float:
+    return prod(_plain(problem).kernel_size) * prod(problem.stride) / prod(problem.kernel_size)
+
+
+def variants(problem: Problem, target: Target) -> Sequence[Tile]:
+    """Those of the plain convolution."""
+    found = dense.variants if problem.layout == "channels_last" else dense_planar.variants
+    return found(_plain(problem), target)
+
+
+def pack(problem: Problem, tile: Tile, target: Target, weight: Array | None, bias: Array | None) -> Array:
+    """The plain convolution's weights, packed as in ``dense``."""
+    if weight is None:
+        raise ValueError(f"{problem.op} needs a weight array, got None.")
+    plain = _plain(problem)
+    phases = prod(problem.stride)
+    spread = np.zeros((phases, problem.out_channels, problem.in_channels, *plain.kernel_size), weight.dtype)
+    for tap in np.ndindex(*problem.kernel_size):
+        reach = [position * dilation for position, dilation in zip(tap, problem.dilation, strict=True)]
+        phase = tuple(distance % stride for distance, stride in zip(reach, problem.stride, strict=True))
+        back = tuple(-1 - distance // stride for distance, stride in zip(reach, problem.stride, strict=True))
+        number = np.ravel_multi_index(phase, problem.stride)
+        spread[(number, slice(None), slice(None), *back)] = weight[(..., *tap)].T
+    whole = spread.reshape(plain.out_channels, problem.in_channels, *plain.kernel_size)
+    return pack_blocks(plain, blocks_of(plain, tile, target), whole, None if bias is None else np.tile(bias, phases))
+
+
+# ---- the loop nest -------------------------------------------------------------------------------------------------
+def emit(problem: Problem, tile: Tile, target: Target) -> str:
+    """The module of ``dense`` or ``dense_planar``, with another way out for the sums."""
+    last = problem.layout == "channels_last"
+    kernel = (_PixelKernel if last else _PlaneKernel)(_plain(problem), tile, target)
+    kernel.side_by_side = problem.ndim == 1 and (last or problem.out_channels == 1)
+    return kernel.write()
+
+
+class _SubpixelKernel(DenseKernel):
+    """What both layouts change: sums go through scratch to where their lane's table says."""
+
+    stage: Value
+    side_by_side = False  # are the lanes of one position neighbours in the output
+    axis_extra = ("phases", "behind", "length")  # stride, outputs cropped in front of position 0, output size
+
+    def finish(self, body: Body, sums: list[list[Var]]) -> None:
+        k, width = self.k, sum(body.lanes)
+        for position, totals in enumerate(sums):
+            for start, total in zip(body.starts, totals, strict=True):
+                k.store_vector(total.value, k.at(self.stage, position * width + start), align=k.bytes)
+
+    def after(self, body: Body, count: Value) -> None:
+        k, w, width = self.k, self.w, sum(body.lanes)
+        with k.loop(0, count, nonempty=True) as position:
+            out = k.load(k.word_at(self.gather.outs, position), "ptr")
+            first = []
+            for axis, origins in enumerate(self.gather.origins):
+                place = k.load(k.word_at(origins, position), "i64")
+                first.append(place * w[f"phases{axis}"] - w[f"behind{axis}"])
+            for start, lanes, used in zip(body.starts, body.lanes, body.counts, strict=True):
+                valid = k.mask(used, lanes)
+                for axis, base in enumerate(first):
+                    valid = valid & (self.column(1 + axis, body, start, lanes) + base).below(w[f"length{axis}"])
+                values = k.load_vector(k.at(self.stage, position * width + start), lanes)
+                values = activate(k, self.problem.activation, values)
+                offsets = self.column(0, body, start, lanes)
+                if self.side_by_side:
+                    k.store_vector(values, k.byte_at(out, k.extract(offsets, 0)), mask=valid)
+                    continue
+                pointers = k.broadcast(out, lanes)
+                pointers = k.emit(f"getelementptr i8, {pointers!r}, {offsets!r}", vector_of("ptr", lanes))
+                name = f"llvm.masked.scatter.v{lanes}{SUFFIX[k.scalar]}.v{lanes}p0"
+                k.call(name, "void", values, pointers, f"i32 {k.bytes}", valid)
+
+    def column(self, number: int, body: Body, start: int, lanes: int) -> Value:
+        """A row of the lanes' table: byte offsets, or phases along an axis."""
+        k = self.k
+        at = body.channel + start + self.blocks.lanes * number
+        return k.load_vector(k.word_at(self.w["lanes"], at), lanes, type_="i64")
+
+
+class _PixelKernel(_SubpixelKernel):
+    names: tuple[str, ...] = (*dense.NAMES, "lanes: ptr")
+    axis_names: tuple[str, ...] = (*dense.AXIS_NAMES, *_SubpixelKernel.axis_extra)
+
+    def rows_at(self) -> Value:
+        self.stage = super().rows_at()
+        return self.k.byte_at(self.stage, _stage_bytes(self))
+
+
+class _PlaneKernel(_SubpixelKernel, PlanarKernel):
+    names: tuple[str, ...] = (*dense_planar.NAMES, "lanes: ptr")
+    axis_names: tuple[str, ...] = (*dense_planar.AXIS_NAMES, *_SubpixelKernel.axis_extra)
+
+
+def _stage_bytes(kernel: DenseKernel) -> int:
+    return GROUP * max(sum(kernel.blocks.main), sum(kernel.blocks.tail)) * kernel.k.bytes
+
+
+# ---- run-time sizes ------------------------------------------------------------------------------------------------
+def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> Schedule:
+    """The plain convolution's schedule, with where its lanes go."""
+    plain, item = _plain(problem), problem.numpy_dtype().itemsize
+    last = problem.layout == "channels_last"
+    inner = _sizes(problem, sizes)
+    planes = [prod(sizes.out_size[axis:]) for axis in range(problem.ndim + 1)]
+    width, lane = (problem.out_channels, 1) if last else (1, planes[0])
+    batch, *steps = [plane * width for plane in planes]
+    batch = planes[0] * problem.out_channels
+    jumps = [batch, *(step * stride for step, stride in zip(steps, problem.stride, strict=True))]
+    blocks = blocks_of(plain, tile, target)
+    phases = np.indices(problem.stride).reshape(problem.ndim, -1)
+    behind = [before % stride for (before, _), stride in zip(sizes.padding, problem.stride, strict=True)]
+    table = np.zeros((1 + problem.ndim, blocks.lanes), np.int64)
+    moved = (phases.T - np.array(behind)) @ np.array(steps)
+    channels = np.arange(problem.out_channels) * lane
+    table[0, : plain.out_channels] = ((moved[:, None] + channels) * item).ravel()
+    table[1:, : plain.out_channels] = np.repeat(phases, problem.out_channels, axis=1)
+    if last:
+        stage = GROUP * max(sum(blocks.main), sum(blocks.tail)) * item
+        found = dense.schedule(plain, tile, target, inner, threads, jumps, stage)
+        count, axis_count = len(dense.NAMES), len(dense.AXIS_NAMES)
+    else:
+        found = dense_planar.schedule(plain, tile, target, inner, threads, jumps)
+        count, axis_count = len(dense_planar.NAMES), len(dense_planar.AXIS_NAMES)
+    given = found.words.tolist()
+    arguments = [*given[:count], table.ctypes.data]
+    for axis in range(problem.ndim):
+        at = count + axis * axis_count
+        arguments += given[at : at + axis_count]
+        arguments += [problem.stride[axis], behind[axis], sizes.out_size[axis]]
+    reason = f"{prod(problem.stride)} phases as channels; {found.reason}"
+    return replace(found, words=np.array(arguments, np.int64), tables=(*found.tables, table), reason=reason)
+
+
+def _sizes(problem: Problem, sizes: Sizes) -> Sizes:
+    """Sizes of the plain convolution: positions q whose outputs are not all cropped."""
+    kernel = _plain(problem).kernel_size
+    axes = list(zip(sizes.padding, sizes.out_size, problem.stride, kernel, strict=True))
+    first = [before // stride for (before, _), _, stride, _ in axes]
+    ends = [ceil_div(size + before, stride) for (before, _), size, stride, _ in axes]
+    out = tuple(end - start for start, end in zip(first, ends, strict=True))
+    padding = tuple((taps - 1 - q, 0) for (_, _, _, taps), q in zip(axes, first, strict=True))
+    return Sizes(sizes.batch, sizes.in_size, padding, out, sizes.x_strides)
+
+
+def reads(problem: Problem, sizes: Sizes) -> bool:
+    """As the plain convolution's algorithm."""
+    return (dense.DENSE if problem.layout == "channels_last" else dense_planar.DENSE_PLANAR).reads(problem, sizes)
+
+
+def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
+    """The plain convolution's time, and two cycles to bring each output to its place."""
+    inner = dense.cost if problem.layout == "channels_last" else dense_planar.cost
+    outside = 2.0 * sizes.positions * problem.out_channels / 3.6e9
+    return inner(_plain(problem), tile, target, _sizes(problem, sizes), threads) + outside / threads
+
+
+SUBPIXEL = Algorithm("subpixel", fits, variants, emit, pack, schedule, cost, reads)
