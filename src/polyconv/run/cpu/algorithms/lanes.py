@@ -464,7 +464,7 @@ def gathers(problem: Problem, target: Target) -> bool:
     """
     if problem.layout == "channels_first" or cache_sets(problem) > FEW_SETS:
         return False
-    return prod(problem.kernel_size) > FEW_TAPS or prod(problem.kernel_size) > 1 and max(problem.dilation) > 1
+    return prod(problem.kernel_size) > FEW_TAPS or (prod(problem.kernel_size) > 1 and max(problem.dilation) > 1)
 
 
 @lru_cache(maxsize=256)
