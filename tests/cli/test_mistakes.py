@@ -47,6 +47,8 @@ def things(folder: Path) -> None:
     np.savez("four.npz", **{"0.weight": np.ones((8, 4, 3, 3), "f4"), "0.bias": np.ones(8, "f4")})
     np.savez("objects.npz", **{"0.weight": np.array([{}], object)})
     np.save("bytes.npy", np.zeros((1, 3, 8, 8), np.uint8))
+    np.save("empty.npy", np.zeros((0, 3, 8, 8), np.float32))
+    np.save("flat.npy", np.zeros((3, 8), np.float32))
     np.save("objects.npy", np.array([{}], object))
 
 
@@ -87,6 +89,8 @@ CASES = {
     "no weights": (("run", NET, "picture.jpg", *OUT, "--weights", "none.npz"), r"weights none\.npz: No such file"),
     "an array of bytes": (("run", NET, "bytes.npy", *OUT), r"bytes\.npy holds uint8.*float32"),
     "an array of objects": (("run", NET, "objects.npy", *OUT), r"objects\.npy: .*allow_pickle"),
+    "nothing to show": (("run", NET, "empty.npy", *OUT), r"shape \(0, 8, 8, 8\) is empty.*\.npy"),
+    "an array of the wrong rank": (("run", NET, "flat.npy", *OUT), r"must be \(batch, channels, height, width\)"),
     "a negative seed": (("run", NET, "picture.jpg", *OUT, "--seed", "-1"), r"'--seed': -1 is not in the range"),
     "more memory than there is": (
         ("run", "conv 3x3 2000000000", "picture.jpg", *OUT),

@@ -85,3 +85,10 @@ def test_grey_is_one_channel(polyconv, grey):
     options = ["--grey"] if grey else []
     assert polyconv("run", "identity", "picture.jpg", "-o", "out.npy", *options).exit_code == 0
     assert np.load("out.npy").shape == (1, 1 if grey else 3, 296, 448)
+
+
+def test_of_a_batch_the_first_is_shown_and_that_is_said(polyconv):
+    x = np.random.default_rng(0).random((2, 3, 6, 7), np.float32)
+    np.save("x.npy", x)
+    assert "of the first of 2 in the batch" in polyconv("run", "identity", "x.npy", "-o", "y.png").stdout
+    np.testing.assert_allclose(pixels("y.png") / 255, np.moveaxis(x[0], 0, -1), atol=0.5 / 255 + 1e-6)

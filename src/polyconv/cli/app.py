@@ -74,9 +74,12 @@ class Commands(click.Group):
 
 
 def _with_hint(error: click.ClickException) -> str:
+    """The message, and for a mistake in the command line where its help is."""
     context = getattr(error, "ctx", None)
-    hint = f". See {context.command_path} --help" if context is not None and isinstance(error, click.UsageError) else ""
-    return error.format_message().rstrip(".") + hint
+    message = " ".join(error.format_message().split())
+    if context is None or not isinstance(error, click.UsageError):
+        return message
+    return f"{message}{'' if message[-1:] in '.?' else '.'} See {context.command_path} --help"
 
 
 def _tell(message: str, context: click.Context | None = None) -> NoReturn:

@@ -156,12 +156,16 @@ def encoded_result(result: Array, extension: str) -> tuple[bytes, str]:
         file = io.BytesIO()
         np.save(file, result)
         return file.getvalue(), f"all values, {result.dtype} of shape {result.shape}"
+    if result.size == 0:
+        raise ValueError(f"the output of shape {result.shape} is empty: there is nothing to show. Write it as .npy")
     from polyconv.images import encoded
     from polyconv.views import first_look
 
     rows = result.ndim == 3  # rows of pixels were the batch
     planes = np.moveaxis(result, 0, 1) if rows else result[0].reshape(-1, *result.shape[-2:])
     image, words = first_look(planes)
+    if len(result) > 1 and not rows:
+        words += f", of the first of {len(result)} in the batch"
     return encoded(image, extension), f"{image.shape[1]} x {image.shape[0]} pixels: {words}"
 
 
