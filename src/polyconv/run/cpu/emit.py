@@ -415,11 +415,11 @@ class Kernel:
 
     def maximum(self, a: Value, b: Number) -> Value:
         """The larger. Floating point: NaN if ``a`` is NaN or ``b`` is NaN."""
-        return self._extreme(a, b, "sgt", "ugt")
+        return self._extreme(a, b, "sgt", "ogt")
 
     def minimum(self, a: Value, b: Number) -> Value:
         """The smaller. Floating point: NaN if ``a`` is NaN or ``b`` is NaN."""
-        return self._extreme(a, b, "slt", "ult")
+        return self._extreme(a, b, "slt", "olt")
 
     def absolute(self, a: Value) -> Value:
         """|a|."""
@@ -475,9 +475,10 @@ class Kernel:
         return self.call(f"llvm.{name}.{suffix}", type_, *values)
 
     def _extreme(self, a: Value, b: Number, integer: str, real: str) -> Value:
-        # "unordered or beyond" keeps a NaN in a; one in b needs a second look, unless b is a constant
+        # "b beyond a, else a" keeps a NaN in a, and is one instruction (it matches x86's order of operands); a NaN in b
+        # needs a second look, unless b is a constant
         right = self.constant(b, a.type)
-        picked = self.select(a.compare(right, integer, real), a, right)
+        picked = self.select(right.compare(a, integer, real), right, a)
         if not isinstance(b, Value) or element(a.type) not in ("float", "double"):
             return picked
         return self.select(right.compare(right, "", "uno"), right, picked)

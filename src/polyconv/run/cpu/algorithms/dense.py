@@ -83,11 +83,22 @@ def variants(problem: Problem, target: Target) -> Sequence[Tile]:
     channels = problem.out_channels // problem.groups
     lanes = target.lanes(problem.dtype)
 
-    def lonely(tile: Tile) -> float:
-        tail = blocks_of(problem, tile, target).tail
-        return 1.0 if tail and len(tail) * 2 <= tile.vectors and channels > lanes else 0.0
+    shallow = channels_in_sum(problem) < SHALLOW
 
-    return sorted(shapes, key=lonely)
+    def waste(tile: Tile) -> tuple[bool, bool]:
+        tail = blocks_of(problem, tile, target).tail
+        lonely = len(tail) * 2 <= tile.vectors and channels > lanes if tail else False
+        return lonely, shallow and tile.vectors > 1
+
+    return sorted(shapes, key=waste)
+
+
+SHALLOW = 64  # terms of a sum below which putting it down counts: one vector at a time then overlaps best
+
+
+def channels_in_sum(problem: Problem) -> int:
+    """Terms of one output's sum, at most."""
+    return int(np.prod(problem.kernel_size)) * problem.in_channels // problem.groups
 
 
 def blocks_of(problem: Problem, tile: Tile, target: Target) -> Blocks:
@@ -407,7 +418,24 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
         float(np.prod(problem.stride)) if problem.op == "conv_transpose" else 1.0
     )
     steps = sizes.positions * taps * (problem.in_channels // problem.groups) * blocks.vectors * problem.groups
-    return steps / 3.5e9 / threads
+    return steps * share_on_data(problem, sizes) / 3.5e9 / threads
+
+
+def share_on_data(problem: Problem, sizes: Sizes) -> float:
+    """Which part of a convolution's terms reads data and not padding; 1 where that is not worth knowing."""
+    share = 1.0
+    if problem.op != "conv":
+        return share
+    axes = (problem.kernel_size, problem.stride, problem.dilation, sizes.in_size, sizes.padding, sizes.out_size)
+    for kernel, stride, dilation, size, (before, after), out in zip(*axes, strict=True):
+        if (before <= 0 and after <= 0) or kernel > 32 or not out:
+            continue
+        reads = 0
+        for tap in range(kernel):
+            shift = tap * dilation - before
+            reads += max(0, min(out, ceil_div(size - shift, stride)) - max(0, ceil_div(-shift, stride)))
+        share *= reads / (kernel * out)
+    return share
 
 
 DENSE = Algorithm("dense", fits, variants, emit, pack, schedule, cost, reads=pixels_contiguous)

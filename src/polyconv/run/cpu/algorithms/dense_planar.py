@@ -382,9 +382,11 @@ def reads(problem: Problem, sizes: Sizes) -> bool:
 
 
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
-    """As for pixels, plus a third of a cycle for every value that is transposed."""
+    """As for pixels, plus a third of a cycle for every value that is transposed, six for one stored by itself."""
     moved = sizes.batch * problem.in_channels * prod(sizes.in_size) * 1.3 + sizes.positions * problem.out_channels
-    return dense.cost(problem, tile, target, sizes, threads) + moved * 0.35 / 3.5e9 / threads
+    scattered = problem.op == "conv_transpose" and problem.stride[-1] > 1
+    stored = sizes.positions * problem.out_channels * 6.0 if scattered else 0.0
+    return dense.cost(problem, tile, target, sizes, threads) + (moved * 0.35 + stored) / 3.5e9 / threads
 
 
 DENSE_PLANAR = Algorithm("dense_planar", fits, variants, emit, pack, schedule, cost, reads)
