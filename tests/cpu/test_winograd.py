@@ -8,7 +8,7 @@ import pytest
 import oracle
 from cpu import forced
 from cpu.forced import TARGETS, Layer
-from polyconv.run.cpu.algorithms import winograd
+from polyconv.run.cpu.algorithms import winograd, winograd_tiles
 from polyconv.run.cpu.algorithms.cook_toom import short_convolution
 from polyconv.run.cpu.target import host
 from polyconv.run.plan import CompiledEngine
@@ -34,7 +34,7 @@ def test_same_bits_however_it_is_cut(layer):
     forced.check(layer, "winograd", TARGETS["host"](), exact=False)
 
 
-def _error(layer: Layer, tile: winograd.Tile, seed: int) -> float:
+def _error(layer: Layer, tile: winograd_tiles.Tile, seed: int) -> float:
     """The largest error over 2^-24 times the largest sum of |weight| |x|."""
     rng = np.random.default_rng(seed)
     problem = layer.problem()
@@ -55,15 +55,15 @@ def _error(layer: Layer, tile: winograd.Tile, seed: int) -> float:
 def test_the_error_is_within_the_stated_bound(layer):
     layer = Layer(**{**{name: getattr(layer, name) for name in layer.__dataclass_fields__}, "activation": None,
                      "bias": False, "strided": False})  # fmt: skip
-    for tile in winograd.tiles_of(layer.problem()):
+    for tile in winograd_tiles.tiles_of(layer.problem()):
         for seed in range(3):
-            assert _error(layer, tile, seed) <= winograd.error_bound(layer.problem(), tile)
+            assert _error(layer, tile, seed) <= winograd_tiles.error_bound(layer.problem(), tile)
 
 
 def test_the_bound_would_notice_a_wrong_kernel():
     layer = Layer("conv", (16, 16), (3, 3), (8, 8), bias=False)
-    tile = winograd.Tile((4, 4))
-    assert winograd.error_bound(layer.problem(), tile) * 2**-24 < 1e-4
+    tile = winograd_tiles.Tile((4, 4))
+    assert winograd_tiles.error_bound(layer.problem(), tile) * 2**-24 < 1e-4
 
 
 @pytest.mark.parametrize(("outputs", "taps"), [(2, 3), (4, 3), (2, 5), (4, 7), (3, 2), (6, 3)])

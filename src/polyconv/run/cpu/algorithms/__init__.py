@@ -10,6 +10,7 @@ from polyconv.run.cpu.algorithms.pooling import POOLING
 from polyconv.run.cpu.algorithms.record import Algorithm
 from polyconv.run.cpu.algorithms.subpixel import SUBPIXEL
 from polyconv.run.cpu.algorithms.winograd import WINOGRAD
+from polyconv.run.cpu.algorithms.winograd_planar import WINOGRAD_PLANAR
 
 ALGORITHMS: tuple[Algorithm, ...] = (
     DENSE,
@@ -21,4 +22,5 @@ ALGORITHMS: tuple[Algorithm, ...] = (
     POOLING,
     SUBPIXEL,
     WINOGRAD,
+    WINOGRAD_PLANAR,
 )

@@ -1,0 +1,288 @@
+"""Winograd's algorithm for channels_first arrays: tiles in a row are fed from a small turned strip of their input.
+
+A run is some tiles side by side along the last axis. For each vector of channels the rows that the run reads are turned
+in registers into a strip of scratch, position by position with the channels side by side and zeros on padding; there
+the transforms work as they do for pixels. Outputs go the same way back: a strip of the run's outputs for each vector of
+output channels, turned and written plane by plane. Tiles beyond the end of a row fill up its last run; their outputs
+are not written.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from polyconv.geometry import product
+from polyconv.run.cpu.activations import activate
+from polyconv.run.cpu.algorithms.record import Algorithm, Phase, Schedule, Sizes, ceil_div, words
+from polyconv.run.cpu.algorithms.winograd_kernel import NAMES, WinogradKernel
+from polyconv.run.cpu.algorithms.winograd_tiles import (
+    Shape,
+    Tile,
+    blocking,
+    cost,
+    obstacle,
+    pack,
+    shape_of_tiles,
+    tile_starts,
+    variants,
+)
+from polyconv.run.cpu.emit import Value, join
+from polyconv.run.cpu.target import Target
+from polyconv.run.problem import Problem
+
+COLUMNS = 44  # output positions of a run, about: its strip stays in the L1 cache
+
+
+def fits(problem: Problem, target: Target) -> str | None:
+    """Planes."""
+    if problem.layout != "channels_first":
+        return "it reads planes (channels_first)"
+    return obstacle(problem, target)
+
+
+def rows_contiguous(problem: Problem, sizes: Sizes) -> bool:
+    """Are neighbours along the last axis neighbours in memory, whatever the other strides."""
+    return sizes.in_size[-1] <= 1 or sizes.x_strides[-1] == 1
+
+
+def emit(problem: Problem, tile: Tile, target: Target) -> str:
+    """The module: ``run0`` transforms runs into the workspace, ``run1`` multiplies (after transforming, if fused)."""
+    shape = shape_of_tiles(problem, tile, target)
+    first, second = PlaneKernel("run0", shape, target), PlaneKernel("run1", shape, target)
+    first.write_transforms()
+    second.write_products()
+    return join([first.k, second.k])
+
+
+class PlaneKernel(WinogradKernel):
+    """Inputs and outputs through turned strips."""
+
+    names = (*NAMES, "channel_stride", "plane", "columns", "out_columns", "sinks_at", "m_at")
+
+    def place_scratch(self) -> Value:
+        """The strip of inputs, then that of outputs."""
+        k = self.k
+        self.strip, self.sink = k.scratch, k.byte_at(k.scratch, self.w["sinks_at"])
+        return k.byte_at(k.scratch, self.w["m_at"])
+
+    # -- inputs
+    def transform_run(self, number: Value, place: Value, v: Value) -> None:
+        """Turn the run's input and transform its tiles, one vector of channels after the other."""
+        k, w, shape = self.k, self.w, self.shape
+        picture, places = self.origin(number)
+        base = k.byte_at(w["x"], picture * w["batch_stride"])
+        target = k.at(v, place * shape.row)
+        whole, rest = divmod(self.problem.in_channels, shape.lanes)
+        with k.loop(0, len(shape.summed)) as tap:
+            origin = self.tap_origin(tap, places)
+            sink = k.at(target, tap * shape.padded)
+
+            def vector(channel: Value, count: int) -> None:
+                planes = k.byte_at(base, channel * w["channel_stride"])
+                self.fill(planes, origin, count)
+                with k.loop(0, w["run"], nonempty=True) as step:
+                    column = self.start(number + step) - places[-1]
+                    self.transform_tile(column, k.at(k.at(sink, channel), step * shape.row))
+
+            if whole:
+                with k.loop(0, whole * shape.lanes, shape.lanes, nonempty=True) as channel:
+                    vector(channel, shape.lanes)
+            if rest:
+                vector(k.integer(whole * shape.lanes), rest)
+
+    def tap_origin(self, tap: Value, places: list[Value]) -> list[Value]:
+        """The input position of a run's first point, moved along summed axes by a tap."""
+        origin: list[Value] = []
+        for axis in reversed(range(self.problem.ndim)):
+            first = places[axis] - self.w[f"before{axis}"]
+            taps = self.problem.kernel_size[axis]
+            if self.shape.short[axis] is None and taps > 1:
+                first = first + (tap % taps) * self.problem.dilation[axis]
+                tap = tap // taps
+            origin.insert(0, first)
+        return origin
+
+    def start(self, number: Value) -> Value:
+        """A tile's first output position along the last axis."""
+        k, w, last = self.k, self.w, self.problem.ndim - 1
+        return k.load(k.word_at(w["starts"], w[f"at{last}"] + number % w[f"count{last}"]), "i64")
+
+    def fill(self, planes: Value, origin: list[Value], channels: int) -> None:
+        """The strip: for each row of points, all columns; zeros on padding."""
+        k, w, shape, last = self.k, self.w, self.shape, self.problem.ndim - 1
+        with k.loop(0, product(shape.grid[:-1]), nonempty=True) as row:
+            rest, offset, valid = row, k.integer(0), None
+            for axis in reversed(range(last)):
+                position = origin[axis] + (rest % shape.grid[axis]) * self.problem.dilation[axis]
+                rest = rest // shape.grid[axis]
+                offset = offset + position * w[f"stride{axis}"]
+                inside = position.below(w[f"size{axis}"])
+                valid = inside if valid is None else valid & inside
+            # a row on padding is one whose columns are all beyond the end
+            size = w[f"size{last}"] if valid is None else k.select(valid, w[f"size{last}"], k.integer(0))
+            source = k.byte_at(planes, offset)
+            sink = k.at(self.strip, row * w["columns"] * shape.lanes)
+            with k.loop(0, w["columns"], k.lanes, nonempty=True) as column:
+                self.turn_in(k.at(source, origin[last] + column), origin[last] + column, size, channels, sink, column)
+
+    def turn_in(self, source: Value, first: Value, size: Value, channels: int, sink: Value, column: Value) -> None:
+        """A vector of positions of every channel becomes a vector of channels of every position."""
+        k, lanes = self.k, self.shape.lanes
+        mask = (k.indices(lanes) + k.broadcast(first, lanes)).below(k.broadcast(size, lanes))
+        rows = [
+            k.load_vector(k.byte_at(source, self.w["channel_stride"] * channel), mask=mask)
+            if channel < channels
+            else k.zero()
+            for channel in range(lanes)
+        ]
+        for position, values in enumerate(k.transpose(rows)):
+            k.store_vector(values, k.at(sink, (column + position) * lanes), align=64)
+
+    def transform_tile(self, column: Value, sink: Value) -> None:
+        """One vector of channels of one tile, from the strip."""
+        k, w, shape = self.k, self.w, self.shape
+        base = k.at(self.strip, column * shape.lanes)
+        stride = w["block_tiles"] * shape.row
+
+        def load(point: int) -> Value:
+            row, along = divmod(point, shape.grid[-1])
+            place = w["columns"] * row + along * self.problem.dilation[-1]
+            return k.load_vector(k.at(base, place * shape.lanes), align=64)
+
+        def store(point: int, value: Value) -> None:
+            k.store_vector(value, k.at(sink, stride * point), align=64)
+
+        short = [(axis, found.data) for axis, found in enumerate(shape.short) if found]
+        self.along_axes(short, shape.grid, load, store)
+
+    # -- outputs
+    def inverse_run(
+        self, lanes: tuple[int, ...], stored: int, number: Value, place: Value, bias: Value, channel: Value
+    ) -> None:
+        """Transform the run's tiles back into a strip for each vector of channels, and turn that into planes."""
+        k, w = self.k, self.w
+        picture, places = self.origin(number)
+        base = k.byte_at(w["out"], picture * w["out_batch_stride"])
+        at = 0
+        for index, n in enumerate(lanes):
+            added = k.load_vector(k.at(bias, at), n)
+            with k.loop(0, w["run"], nonempty=True) as step:
+                column = self.start(number + step) - places[-1]
+                self.inverse_tile(n, k.at(self.m, (place + step) * self.shape.width + at), added, column)
+            used = stored if index == len(lanes) - 1 else n
+            self.write_planes(n, used, k.byte_at(base, (channel + at) * w["plane"]), places)
+            at += n
+
+    def inverse_tile(self, lanes: int, source: Value, added: Value, column: Value) -> None:
+        """One vector of channels of one tile of M, into the strip."""
+        k, w, shape = self.k, self.w, self.shape
+        stride = w["block_tiles"] * shape.width
+        sink = k.at(self.sink, column * lanes)
+
+        def load(point: int) -> Value:
+            return k.load_vector(k.at(source, stride * point), lanes)
+
+        def store(output: int, value: Value) -> None:
+            row, along = divmod(output, shape.outputs[-1])
+            place = w["out_columns"] * row + along * self.problem.dilation[-1]
+            k.store_vector(activate(k, self.problem.activation, value + added), k.at(sink, place * lanes))
+
+        short = [(axis, found.inverse) for axis, found in enumerate(shape.short) if found]
+        self.along_axes(short, shape.grid, load, store)
+
+    def write_planes(self, lanes: int, used: int, planes: Value, places: list[Value]) -> None:
+        """The strip of one vector of channels, row by row, into their planes."""
+        k, w, shape, last = self.k, self.w, self.shape, self.problem.ndim - 1
+        left = k.minimum(w[f"out_size{last}"] - places[last], w["out_columns"])
+        with k.loop(0, product(shape.outputs[:-1]), nonempty=True) as row:
+            rest, offset, columns = row, places[last] * self.k.bytes, left
+            for axis in reversed(range(last)):
+                position = places[axis] + (rest % shape.outputs[axis]) * self.problem.dilation[axis]
+                rest = rest // shape.outputs[axis]
+                offset = offset + position * w[f"out_stride{axis}"]
+                columns = k.select(position.below(w[f"out_size{axis}"]), columns, k.integer(0))
+            sink = k.byte_at(planes, offset)
+            source = k.at(self.sink, row * w["out_columns"] * lanes)
+            with k.loop(0, columns, lanes) as column:
+                mask = k.mask(columns - column, lanes)
+                rows = [k.load_vector(k.at(source, (column + place) * lanes), lanes) for place in range(lanes)]
+                for index, values in enumerate(k.transpose(rows)[:used]):
+                    k.store_vector(values, k.at(k.byte_at(sink, w["plane"] * index), column), mask=mask)
+
+
+# ---- run-time sizes ------------------------------------------------------------------------------------------------
+def _runs(shape: Shape, starts: list[int], size: int) -> tuple[int, list[int]]:
+    """Tiles of a run, and the starts of a row's tiles filled up to whole runs.
+
+    The tiles of a dilated row interleave: they make one run.
+    """
+    outputs = shape.outputs[-1]
+    if outputs > 1 and shape.problem.dilation[-1] > 1:
+        return len(starts), starts
+    runs = max(1, ceil_div(len(starts) * outputs, COLUMNS))
+    run = ceil_div(len(starts), runs)
+    return run, [*starts, *(starts[-1] + outputs * more for more in range(1, run * runs - len(starts) + 1))]
+
+
+def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> Schedule:
+    """Runs, blocks of them, and whether each thread transforms for itself."""
+    shape = shape_of_tiles(problem, tile, target)
+    item = problem.numpy_dtype().itemsize
+    starts = tile_starts(shape, sizes.out_size)
+    run, starts[-1] = _runs(shape, starts[-1], sizes.out_size[-1])
+    counts = [len(found) for found in starts]
+    tiles = sizes.batch * product(counts)
+    out_blocks = shape.blocks.count * problem.groups
+    wanted, fused = blocking(shape, target, tiles, out_blocks, threads, item)
+    block = run * max(1, wanted // run)
+    blocks = ceil_div(tiles, block)
+    chunk = out_blocks if fused else max(1, out_blocks // max(1, 4 * threads // blocks))
+    reach = shape.grid[-1] - 1
+    spread = max(starts[-1][:run]) - starts[-1][0]
+    dilation = problem.dilation[-1]
+    columns = _whole(spread + reach * dilation + 1, shape.lanes)
+    out_columns = _whole(spread + (shape.outputs[-1] - 1) * dilation + 1, shape.lanes)
+    sinks_at = product(shape.grid[:-1]) * columns * shape.lanes * item
+    m_at = sinks_at + product(shape.outputs[:-1]) * out_columns * shape.lanes * item
+    plane = product(sizes.out_size) * item
+    table = np.array(list(itertools.chain(*starts)), np.int64)
+    arguments = words(
+        table, tiles, block, blocks, int(fused), run, chunk, out_blocks, sizes.x_strides[0] * item,
+        plane * problem.out_channels, sizes.x_strides[1] * item, plane, columns, out_columns, sinks_at, m_at,
+        *_axes(sizes, counts, item),
+    )  # fmt: skip
+    v_bytes = block * shape.points * shape.row * item
+    scratch = m_at + block * shape.points * shape.width * item + (v_bytes if fused else 0)
+    steps = [Phase("run1", blocks * ceil_div(out_blocks, chunk))]
+    if not fused:
+        steps.insert(0, Phase("run0", tiles // run))
+    name = "x".join(map(str, shape.outputs))
+    saved = product(problem.kernel_size) * product(shape.outputs) / (shape.points * len(shape.summed))
+    reason = f"{saved:.2g} times fewer multiplications with {tiles} tiles of {name}, {run} turned together, " + (
+        f"{block} at a time" if fused else "all transformed first"
+    )
+    return Schedule(arguments, tuple(steps), scratch, 0 if fused else blocks * v_bytes, (table,), reason)
+
+
+def _whole(count: int, lanes: int) -> int:
+    """Rounded up to whole vectors."""
+    return ceil_div(count, lanes) * lanes
+
+
+def _axes(sizes: Sizes, counts: Sequence[int], item: int) -> list[int]:
+    """The words of every axis."""
+    words_, at, out_stride = [], sum(counts), item
+    for axis in reversed(range(len(counts))):
+        at -= counts[axis]
+        words_.append(
+            [counts[axis], at, sizes.padding[axis][0], sizes.in_size[axis], sizes.x_strides[axis + 2] * item,
+             sizes.out_size[axis], out_stride]
+        )  # fmt: skip
+        out_stride *= sizes.out_size[axis]
+    return list(itertools.chain(*reversed(words_)))
+
+
+WINOGRAD_PLANAR = Algorithm("winograd_planar", fits, variants, emit, pack, schedule, cost, rows_contiguous)

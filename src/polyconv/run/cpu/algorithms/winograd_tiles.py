@@ -1,0 +1,239 @@
+"""What Winograd's algorithm makes of a problem: tiles, points, transformed and packed weights, cost, error.
+
+Shared by both layouts; ``winograd`` has the idea.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from polyconv.geometry import product
+from polyconv.run.cpu.algorithms.blocks import Blocks, cut, taps_first
+from polyconv.run.cpu.algorithms.cook_toom import Matrix, ShortConvolution, short_convolution
+from polyconv.run.cpu.algorithms.record import Sizes, aligned
+from polyconv.run.cpu.target import Target
+from polyconv.run.problem import Array, Problem
+
+ROWS = 14  # tiles held in registers by the matrix product, for two vectors of channels
+SHORT = {3: (4, 2), 5: (2,), 7: (4,)}  # taps of an axis -> outputs of a tile, the usual one first
+SHARE_OF_L2 = 0.5  # for V of a block of tiles
+FEWEST = 16  # channels of a group, in and out
+WORTH = 10e-6  # seconds a call must save before exactness on integers is given up
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """Outputs of a tile along each axis (0 for an axis whose taps are summed), vectors of channels in registers."""
+
+    outputs: tuple[int, ...]
+    vectors: int = 2
+
+
+def obstacle(problem: Problem, target: Target) -> str | None:
+    """Dense, stride 1, float32, and short kernels."""
+    if problem.op != "conv":
+        return f"it computes convolutions, not {problem.op}"
+    if any(step != 1 for step in problem.stride):
+        return f"its tiles overlap for stride 1 only, the stride is {problem.stride}"
+    if problem.dtype != "float32":
+        return "it rounds more than the definition does: for float64 exactness goes first"
+    if min(problem.in_channels, problem.out_channels) // problem.groups < FEWEST:
+        return "with so few channels a group, transforming costs more than it saves"
+    if not any(taps in SHORT for taps in problem.kernel_size):
+        return f"no axis of the kernel {problem.kernel_size} has {' or '.join(map(str, SHORT))} taps"
+    if target.vector_registers < 32:
+        return "the transforms need 32 vector registers"
+    return None
+
+
+def variants(problem: Problem, target: Target) -> Sequence[Tile]:
+    """One: the last two short axes are transformed, a third one summed.
+
+    Small tiles (``SHORT`` has them too) win for a few pictures just larger than a tile, by little: not enough to have
+    another size of picture wait for more code to be made.
+    """
+    return tiles_of(problem)[:1]
+
+
+def tiles_of(problem: Problem) -> list[Tile]:
+    """All tiles that can be forced, the usual one first."""
+    short = [axis for axis, taps in enumerate(problem.kernel_size) if taps in SHORT][-2:]
+    if len(short) == 2 and any(problem.kernel_size[axis] == 7 for axis in short):
+        short = short[-1:]
+    found = []
+    for size in (0, 1):
+        outputs = [0] * problem.ndim
+        for axis in short:
+            choices = SHORT[problem.kernel_size[axis]]
+            outputs[axis] = choices[min(size, len(choices) - 1)]
+        found.append(Tile(tuple(outputs)))
+    return list(dict.fromkeys(found))
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What follows from a problem and a tile: the short convolutions, points, summed taps, channels and blocks."""
+
+    problem: Problem
+    tile: Tile
+    lanes: int
+
+    @property
+    def short(self) -> list[ShortConvolution | None]:
+        """The short convolution along each axis; None for a summed one."""
+        taps = self.problem.kernel_size
+        return [short_convolution(m, r) if m else None for m, r in zip(self.tile.outputs, taps, strict=True)]
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Points along each axis; 1 for a summed one."""
+        return tuple(found.points if found else 1 for found in self.short)
+
+    @property
+    def points(self) -> int:
+        """Points of a tile: matrix products."""
+        return product(self.grid)
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """Outputs of a tile along each axis."""
+        return tuple(m or 1 for m in self.tile.outputs)
+
+    @property
+    def summed(self) -> list[tuple[int, ...]]:
+        """The taps of the summed axes, as tap numbers along every axis (0 along short ones)."""
+        ranges = [range(1 if m else taps) for m, taps in zip(self.tile.outputs, self.problem.kernel_size, strict=True)]
+        return list(itertools.product(*ranges))
+
+    @property
+    def padded(self) -> int:
+        """Input channels rounded up to whole vectors."""
+        return -(-self.problem.in_channels // self.lanes) * self.lanes
+
+    @property
+    def row(self) -> int:
+        """Elements of V for one point of one tile."""
+        return self.padded * len(self.summed)
+
+    @property
+    def blocks(self) -> Blocks:
+        """How a group's output channels are cut."""
+        return cut(self.problem.out_channels // self.problem.groups, self.tile.vectors, self.lanes, 4)
+
+    @property
+    def width(self) -> int:
+        """Lanes of a block, the tail's too: the row of M."""
+        return max(sum(self.blocks.main) if self.blocks.full else 0, sum(self.blocks.tail))
+
+    @property
+    def depth(self) -> int:
+        """Terms of the matrix product: input channels of a group times summed taps."""
+        return self.problem.in_channels // self.problem.groups * len(self.summed)
+
+
+def shape_of_tiles(problem: Problem, tile: Tile, target: Target) -> Shape:
+    """The facts for a target's vectors."""
+    return Shape(problem, tile, target.lanes(problem.dtype))
+
+
+def _numbers(matrix: Matrix) -> Array:
+    return np.array([[float(number) for number in row] for row in matrix])
+
+
+def pack(problem: Problem, tile: Tile, target: Target, weight: Array | None, bias: Array | None) -> Array:
+    """Bias, U[out block][point][summed tap][channel][lane], a row of zeros for padding; transformed in float64."""
+    if weight is None:
+        raise ValueError(f"{problem.op} needs a weight array, got None.")
+    shape = shape_of_tiles(problem, tile, target)
+    blocks, groups, inputs = shape.blocks, problem.groups, problem.in_channels // problem.groups
+    taps = taps_first(problem, weight).reshape(groups, *problem.kernel_size, inputs, blocks.channels)
+    transformed: Array = taps.astype(np.float64)
+    for axis, found in enumerate(shape.short):
+        if found:
+            moved = np.tensordot(_numbers(found.kernel), transformed, ([1], [1 + axis]))
+            transformed = np.moveaxis(moved, 0, 1 + axis)
+    summed_axes = [1 + axis for axis, found in enumerate(shape.short) if not found]
+    short_axes = [1 + axis for axis, found in enumerate(shape.short) if found]
+    ndim = problem.ndim
+    ordered = transformed.transpose(0, *short_axes, *summed_axes, ndim + 1, ndim + 2)
+    ordered = ordered.reshape(groups, shape.points, shape.depth, blocks.channels)
+    biases = groups * blocks.lanes
+    size = biases + groups * shape.points * shape.depth * blocks.lanes
+    packed = aligned(size + shape.padded, problem.numpy_dtype())
+    packed[:] = 0
+    if bias is not None:
+        packed[:biases].reshape(groups, blocks.lanes)[:, : blocks.channels] = bias.reshape(groups, blocks.channels)
+    _pack_blocks(packed[biases:size].reshape(groups, -1), ordered, blocks)
+    return packed
+
+
+def _pack_blocks(packed: Array, ordered: Array, blocks: Blocks) -> None:
+    """Write [group][point][depth][channel] as [group][block][point][depth][lane]."""
+    groups, points, depth, _ = ordered.shape
+    width = sum(blocks.main)
+    whole = blocks.full * width
+    main = packed[:, : points * depth * whole].reshape(groups, blocks.full, points, depth, width)
+    main[:] = ordered[..., :whole].reshape(groups, points, depth, blocks.full, width).transpose(0, 3, 1, 2, 4)
+    if blocks.tail:
+        tail = packed[:, points * depth * whole :].reshape(groups, points, depth, sum(blocks.tail))
+        tail[..., : blocks.channels - whole] = ordered[..., whole:]
+
+
+def tile_starts(shape: Shape, out_size: tuple[int, ...]) -> list[list[int]]:
+    """The first output position of each tile along each axis; dilated axes picture by interleaved picture."""
+    found = []
+    for count, dilation, size in zip(shape.outputs, shape.problem.dilation, out_size, strict=True):
+        if count == 1:
+            found.append(list(range(size)))
+        else:
+            found.append([s for rest in range(min(dilation, size)) for s in range(rest, size, dilation * count)])
+    return found
+
+
+def blocking(shape: Shape, target: Target, tiles: int, out_blocks: int, threads: int, item: int) -> tuple[int, bool]:
+    """Tiles of a block; and whether V stays in a thread's scratch (many tiles) or is shared (few)."""
+    one = shape.points * shape.row * item
+    most = int(target.l2_bytes * SHARE_OF_L2) // one
+    runs = max(1, min(4, most // ROWS))
+    block = ROWS * runs
+    if tiles >= 2 * threads * block and most >= ROWS:
+        return block, True
+    return min(block, tiles), False
+
+
+def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
+    """Seconds: products at nearly the machine's rate, transforms, and reading U once for each block of tiles.
+
+    Made larger, so that the exact algorithms are kept where this one would save little.
+    """
+    shape = shape_of_tiles(problem, tile, target)
+    item = problem.numpy_dtype().itemsize
+    tiles = sizes.batch * product(
+        [
+            sum(-(-(size - r) // (d * m)) for r in range(min(d, size))) if m > 1 else size
+            for size, d, m in zip(sizes.out_size, problem.dilation, shape.outputs, strict=True)
+        ]
+    )
+    vectors = shape.blocks.vectors * problem.groups
+    products = tiles * shape.points * shape.depth * vectors / 3.3e9
+    moved = tiles * shape.points * (shape.row / shape.lanes * 4 + vectors * 3.5) / 3.3e9
+    block, _ = blocking(shape, target, max(tiles, 1), vectors, max(threads, 2), item)
+    u_bytes = shape.points * shape.depth * shape.blocks.lanes * problem.groups * item
+    reading = u_bytes * -(-max(tiles, 1) // block) / 45e9
+    return (1.15 * (max(products, reading) + moved) + WORTH) / threads
+
+
+def error_bound(problem: Problem, tile: Tile) -> float:
+    """The largest error to expect, over 2^-24 times the largest sum of |weight| |x| of any output.
+
+    Outputs of one tile share rounding errors, so that an output among larger ones has an error of their size.
+    Each short axis multiplies the error by how much its transforms can amplify (F(2, 3): 2, F(4, 3): 8); the channels'
+    sums add a little. On random data of 64 to 256 channels F(4x4, 3x3) reached 34 and F(2x2, 3x3) 2.9.
+    """
+    amplified = {(2, 3): 2.0, (4, 3): 8.0, (2, 5): 6.0, (4, 7): 12.0}
+    found = [amplified[(m, r)] for m, r in zip(tile.outputs, problem.kernel_size, strict=True) if m]
+    return 2 * float(np.prod(found)) + 4
