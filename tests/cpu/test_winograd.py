@@ -1,5 +1,7 @@
 """Winograd's convolution, forced: within its stated error, the same bits however it is cut, nothing else touched."""
 
+import re
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -26,35 +28,44 @@ CASES = [
     Layer("conv", (16, 19), (3, 3, 3), (4, 5, 7), dilation=(2, 1, 1), padding=((2, 2), (1, 1), (0, 1))),
     Layer("conv", (16, 16), (3, 3), (1, 1), padding=((1, 1), (1, 1)), batch=3),
 ]
+PLANES = [
+    *(replace(case, layout="channels_first", strided=False) for case in CASES),
+    Layer("conv", (16, 16), (3, 3), (5, 61), padding=((1, 1), (1, 1)), batch=1, layout="channels_first"),
+    Layer("conv", (16, 20), (7, 1), (9, 50), padding=((3, 3), (0, 0)), batch=1, layout="channels_first"),
+]
+NAMES = {"channels_last": "winograd", "channels_first": "winograd_planar"}
 
 
 @wide
-@pytest.mark.parametrize("layer", CASES, ids=str)
+@pytest.mark.parametrize("layer", CASES + PLANES, ids=str)
 def test_same_bits_however_it_is_cut(layer):
-    forced.check(layer, "winograd", TARGETS["host"](), exact=False)
+    forced.check(layer, NAMES[layer.layout], TARGETS["host"](), exact=False)
 
 
 def _error(layer: Layer, tile: winograd_tiles.Tile, seed: int) -> float:
     """The largest error over 2^-24 times the largest sum of |weight| |x|."""
     rng = np.random.default_rng(seed)
     problem = layer.problem()
-    x = rng.normal(size=(layer.batch, *layer.in_size, layer.channels[0])).astype(np.float32)
+    last = layer.layout == "channels_last"
+    size = (*layer.in_size, layer.channels[0]) if last else (layer.channels[0], *layer.in_size)
+    x = rng.normal(size=(layer.batch, *size)).astype(np.float32)
     x = np.maximum(x, 0) + np.float32(seed % 3)
     weight = rng.normal(size=problem.weight_shape()).astype(np.float32)
     options = {"dilation": layer.ones(layer.dilation), "padding": layer.ones(layer.padding, (0, 0))}
     options |= {"groups": layer.groups, "layout": layer.layout}
     wanted = oracle.conv(x.astype(np.float64), weight.astype(np.float64), **options).y
     scale = oracle.conv(np.abs(x).astype(np.float64), np.abs(weight).astype(np.float64), **options).y
-    padding, out_size = layer.ones(layer.padding, (0, 0)), wanted.shape[1:-1]
-    found = CompiledEngine(algorithm="winograd", tile=tile).prepare(problem, weight, None)(x, padding, out_size)
+    padding, out_size = layer.ones(layer.padding, (0, 0)), wanted.shape[1:-1] if last else wanted.shape[2:]
+    found = CompiledEngine(algorithm=NAMES[layer.layout], tile=tile).prepare(problem, weight, None)(
+        x, padding, out_size
+    )
     return float(np.abs(found - wanted).max() / scale.max() * 2**24)
 
 
 @wide
-@pytest.mark.parametrize("layer", [case for case in CASES if case.batch > 1][:6], ids=str)
+@pytest.mark.parametrize("layer", [CASES[0], CASES[1], CASES[3], CASES[5], PLANES[1], PLANES[8]], ids=str)
 def test_the_error_is_within_the_stated_bound(layer):
-    layer = Layer(**{**{name: getattr(layer, name) for name in layer.__dataclass_fields__}, "activation": None,
-                     "bias": False, "strided": False})  # fmt: skip
+    layer = replace(layer, activation=None, bias=False, strided=False)
     for tile in winograd_tiles.tiles_of(layer.problem()):
         for seed in range(3):
             assert _error(layer, tile, seed) <= winograd_tiles.error_bound(layer.problem(), tile)
@@ -91,9 +102,6 @@ def test_short_convolutions_are_exact(outputs, taps):
     ],
 )
 def test_says_what_it_is_not_for(change, why):
-    import re
-    from dataclasses import replace
-
     problem = Problem("conv", 16, 16, (3, 3), (1, 1), (1, 1), 1, True, None, "float32", "channels_last")
     assert winograd.fits(problem, host()) is None or host().vector_registers < 32
     assert re.search(why, winograd.fits(replace(problem, **change), host()) or "")

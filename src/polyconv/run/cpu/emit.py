@@ -580,7 +580,8 @@ class Kernel:
 
 def join(kernels: Sequence[Kernel]) -> str:
     """One module of several kernels."""
-    declarations = sorted(set().union(*(k.declarations for k in kernels)))
+    defined = tuple(f"declare void @{k.name}(" for k in kernels)  # what a kernel calls of its own module
+    declarations = sorted(d for d in set().union(*(k.declarations for k in kernels)) if not d.startswith(defined))
     constants = [line for k in kernels for line in k.globals]
     metadata = ["!0 = !{}", "!1 = !{i32 1}"]
     metadata += ['!2 = !{!"branch_weights", i32 1000, i32 1}', '!3 = !{!"branch_weights", i32 1, i32 1000}']

@@ -35,9 +35,11 @@ from polyconv.run.cpu.algorithms.winograd_tiles import (
     blocking,
     cost,
     obstacle,
+    own_bytes,
     pack,
     shape_of_tiles,
     tile_starts,
+    v_bytes_of,
     variants,
 )
 from polyconv.run.cpu.emit import Value, join
@@ -208,9 +210,8 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     arguments = words(
         table, tiles, block, blocks, int(fused), 1, chunk, out_blocks, sizes.x_strides[0] * item, out_stride, *axes
     )
-    v_bytes = blocks * block * shape.points * shape.row * item
-    m_bytes = block * shape.points * shape.width * item
-    scratch = _pointer_bytes(shape) + _trash_lanes(shape) * item + m_bytes + (v_bytes // blocks if fused else 0)
+    v_bytes = v_bytes_of(shape, blocks * block)
+    scratch = _pointer_bytes(shape) + _trash_lanes(shape) * item + own_bytes(shape, block, fused)
     steps = [Phase("run1", blocks * chunks)]
     if not fused:
         steps.insert(0, Phase("run0", tiles))

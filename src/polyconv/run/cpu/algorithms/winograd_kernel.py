@@ -64,13 +64,22 @@ class WinogradKernel(ABC):
 
     # -- the transform of the inputs
     def write_transforms(self) -> None:
-        """Items are runs of tiles."""
+        """Items are runs of tiles; the fused way, V is the thread's own and holds one block."""
         k, w = self.k, self.w
         with k.loop(k.first, k.last) as item:
             number = item * w["run"]
-            block = number // w["block_tiles"]
-            size = w["block_tiles"] * (self.shape.points * self.shape.row)
-            self.transform_run(number, number % w["block_tiles"], k.at(w["workspace"], block * size))
+            shared = k.at(w["workspace"], (number // w["block_tiles"]) * self.v_size())
+            v = k.select(w["fused"].ne(0), self.own_v(), shared)
+            self.transform_run(number, number % w["block_tiles"], v)
+
+    def v_size(self) -> Value:
+        """Elements of V for one block of tiles."""
+        return self.w["block_tiles"] * (self.shape.points * self.shape.row)
+
+    def own_v(self) -> Value:
+        """Where V starts in scratch, behind M and a row that the products may write for nothing."""
+        shape = self.shape
+        return self.k.at(self.m, self.w["block_tiles"] * (shape.points * shape.width) + shape.width)
 
     def along_axes(
         self,
@@ -100,17 +109,16 @@ class WinogradKernel(ABC):
     # -- the products
     def write_products(self) -> None:
         """Items are (chunk of output blocks, block of tiles), tiles innermost."""
-        k, w, shape = self.k, self.w, self.shape
-        own = k.at(self.m, w["block_tiles"] * (shape.points * shape.width))
+        k, w = self.k, self.w
         with k.loop(k.first, k.last) as item:
             block = item % w["blocks"]
             start = block * w["block_tiles"]
             count = k.minimum(w["tiles"] - start, w["block_tiles"])
             fused = w["fused"].ne(0)
-            shared = k.at(w["workspace"], start * (shape.points * shape.row))
-            v = k.select(fused, own, shared)
-            with k.when(fused), k.loop(0, count, w["run"], nonempty=True) as place:
-                self.transform_run(start + place, place, own)
+            v = k.select(fused, self.own_v(), k.at(w["workspace"], block * self.v_size()))
+            with k.when(fused):
+                runs = start // w["run"]
+                k.call("run0", "void", k.args, runs, runs + count // w["run"], k.scratch)
             low = (item // w["blocks"]) * w["chunk"]
             with k.loop(low, k.minimum(low + w["chunk"], w["out_blocks"])) as out_block:
                 self.multiply(out_block, start, count, v)
@@ -143,7 +151,11 @@ class WinogradKernel(ABC):
             write(blocks.tail, blocks.last_count)
 
     def products(self, lanes: tuple[int, ...], u: Value, v: Value, count: Value) -> None:
-        """M[point] = V[point] @ U[point] for every point, in runs of nearly equal length of up to ROWS tiles."""
+        """M[point] = V[point] @ U[point] for every point, in runs of nearly equal length of up to ROWS tiles.
+
+        An odd number of rows is made even, to halve the code: the row too much is overwritten by what comes next, or
+        is the spare one behind M; it reads what lies there.
+        """
         k, w, shape = self.k, self.w, self.shape
         runs = (count + (ROWS - 1)) // ROWS
         with k.loop(0, shape.points, nonempty=True) as point:
@@ -154,7 +166,9 @@ class WinogradKernel(ABC):
                 low = run * count // runs
                 rows = (run + 1) * count // runs - low
                 source, sink = k.at(left, low * shape.row), k.at(result, low * shape.width)
-                k.switch(rows, range(1, ROWS + 1), lambda r: self.product(lanes, r, source, right, sink))
+                k.switch(
+                    (rows + 1) // 2, range(1, ROWS // 2 + 1), lambda r: self.product(lanes, 2 * r, source, right, sink)
+                )
 
     def product(self, lanes: tuple[int, ...], rows: int, left: Value, right: Value, result: Value) -> None:
         """A few rows of the matrix product, all in registers."""

@@ -24,9 +24,11 @@ from polyconv.run.cpu.algorithms.winograd_tiles import (
     blocking,
     cost,
     obstacle,
+    own_bytes,
     pack,
     shape_of_tiles,
     tile_starts,
+    v_bytes_of,
     variants,
 )
 from polyconv.run.cpu.emit import Value, join
@@ -254,8 +256,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
         plane * problem.out_channels, sizes.x_strides[1] * item, plane, columns, out_columns, sinks_at, m_at,
         *_axes(sizes, counts, item),
     )  # fmt: skip
-    v_bytes = block * shape.points * shape.row * item
-    scratch = m_at + block * shape.points * shape.width * item + (v_bytes if fused else 0)
+    scratch = m_at + own_bytes(shape, block, fused)
     steps = [Phase("run1", blocks * ceil_div(out_blocks, chunk))]
     if not fused:
         steps.insert(0, Phase("run0", tiles // run))
@@ -264,7 +265,9 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     reason = f"{saved:.2g} times fewer multiplications with {tiles} tiles of {name}, {run} turned together, " + (
         f"{block} at a time" if fused else "all transformed first"
     )
-    return Schedule(arguments, tuple(steps), scratch, 0 if fused else blocks * v_bytes, (table,), reason)
+    return Schedule(
+        arguments, tuple(steps), scratch, 0 if fused else v_bytes_of(shape, blocks * block), (table,), reason
+    )
 
 
 def _whole(count: int, lanes: int) -> int:

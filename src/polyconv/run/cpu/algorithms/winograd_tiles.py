@@ -126,8 +126,9 @@ class Shape:
 
     @property
     def width(self) -> int:
-        """Lanes of a block, the tail's too: the row of M."""
-        return max(sum(self.blocks.main) if self.blocks.full else 0, sum(self.blocks.tail))
+        """The row of M: lanes of a block, in whole vectors."""
+        most = max(sum(self.blocks.main) if self.blocks.full else 0, sum(self.blocks.tail))
+        return -(-most // self.lanes) * self.lanes
 
     @property
     def depth(self) -> int:
@@ -225,6 +226,17 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     u_bytes = shape.points * shape.depth * shape.blocks.lanes * problem.groups * item
     reading = u_bytes * -(-max(tiles, 1) // block) / 45e9
     return (1.15 * (max(products, reading) + moved) + WORTH) / threads
+
+
+def v_bytes_of(shape: Shape, tiles: int) -> int:
+    """V for as many tiles, and the spare row that products of an odd number of rows read."""
+    return (tiles * shape.points + 1) * shape.row * shape.problem.numpy_dtype().itemsize
+
+
+def own_bytes(shape: Shape, block: int, fused: bool) -> int:
+    """A thread's own M, with a spare row, and V the fused way."""
+    m_bytes = (block * shape.points + 1) * shape.width * shape.problem.numpy_dtype().itemsize
+    return m_bytes + (v_bytes_of(shape, block) if fused else 0)
 
 
 def error_bound(problem: Problem, tile: Tile) -> float:
