@@ -217,6 +217,13 @@ DEEP = 100_000
         "add(" * DEEP,
         "add(" * DEEP + "relu" + ")" * DEEP,
         "2 * (" * DEEP + "relu" + ")" * DEEP,
+        "add(" * 20_000,
+        "add(" * 20_000 + "relu" + ")" * 20_000,
+        "add(" * 200 + "relu" + ")" * 200,
+        "1 * (" * 20_000 + "relu" + ")" * 20_000,
+        "1 * (" * 500 + "relu" + ")" * 500,
+        "concat(" + "identity," * 15_000 + "identity)",
+        "relu | " * 15_000 + "relu",
         "2 * (" * 64 + "relu" + ")" * 64,
         "1000 * (" * 12 + "relu" + ")" * 12,
         "1000000000000 * (conv 3x3 64 same)",
@@ -246,7 +253,7 @@ DEEP = 100_000
         "{0.__class__}",
         "%s%s%n",
     ],
-    ids=range(31),
+    ids=range(38),
 )
 def test_hostile_text_is_refused_at_once(text):
     """ValueError and nothing else, in bounded time, with a message of bounded length."""
