@@ -1,11 +1,13 @@
 """How drawn cases are drawn: the same ones on every run, unless another profile is asked for.
 
 ``pytest --hypothesis-profile=explore --hypothesis-seed=7`` draws new ones; a failure prints the call that replays it.
+Machine code made for the tests is kept beside pytest's own cache, not in the user's.
 """
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -15,10 +17,12 @@ _COMMON = {
     "print_blob": True,
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
 }
-settings.register_profile("suite", max_examples=250, derandomize=True, database=None, **_COMMON)
+settings.register_profile("suite", max_examples=100, derandomize=True, database=None, **_COMMON)
 settings.register_profile("quick", max_examples=15, derandomize=True, database=None, **_COMMON)
 settings.register_profile("explore", max_examples=1500, **_COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+
+os.environ.setdefault("POLYCONV_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "polyconv"))
 
 
 def pytest_report_header(config: pytest.Config) -> str:

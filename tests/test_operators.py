@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,15 +21,37 @@ from tolerance import assert_close, assert_equal
 Operator = Callable[..., Any]
 
 
+@contextmanager
+def numpy_engine() -> Iterator[None]:
+    """Run with the reference instead of machine code."""
+    before = os.environ.get("POLYCONV_ENGINE")
+    os.environ["POLYCONV_ENGINE"] = "numpy"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["POLYCONV_ENGINE"]
+        else:
+            os.environ["POLYCONV_ENGINE"] = before
+
+
 def check(operator: Operator, meaning: Callable[..., oracle.Answer], case: Case, exact: bool = True) -> None:
-    """The operator gives what the oracle gives, or refuses what has no output, and leaves its inputs alone."""
-    before = [None if a is None else a.tobytes() for a in case.arrays]
+    """Both engines give what the oracle gives, or refuse what has no output, and leave their inputs alone."""
     try:
         expected = meaning(*case.arrays, **case.options).y
     except oracle.NoOutputError:
+        expected = None
+    check_engine(operator, expected, case, exact)
+    with numpy_engine():
+        check_engine(operator, expected, case, exact)
+
+
+def check_engine(operator: Operator, expected: np.ndarray | None, case: Case, exact: bool) -> None:
+    if expected is None:
         with pytest.raises(ValueError, match=r"\d"):
             operator(*case.arrays, **case.options)
         return
+    before = [None if a is None else a.tobytes() for a in case.arrays]
     y = operator(*case.arrays, **case.options)
     assert [None if a is None else a.tobytes() for a in case.arrays] == before, "an input was changed"
     assert not any(a is not None and np.may_share_memory(y, a) for a in case.arrays), "the output is an input"
@@ -38,6 +62,16 @@ def check(operator: Operator, meaning: Callable[..., oracle.Answer], case: Case,
         weight = case.arrays[1] if len(case.arrays) > 1 else None
         terms = 2 if weight is None else weight.size
         assert_close(y, expected, terms=terms, activation=case.options.get("activation"))
+
+
+def test_the_engines_are_two():
+    """The switch used above does switch."""
+    model = pc.network("conv 3x3 4 nobias").bind({"0.weight": np.ones((4, 2, 3, 3), "float32")})
+    with numpy_engine():
+        assert "numpy" in pc.network("conv 3x3 4 nobias").bind({"0.weight": np.ones((4, 2, 3, 3), "float32")}).explain(
+            (1, 2, 8, 8)
+        )
+    assert "POLYCONV_ENGINE=numpy" not in model.explain((1, 2, 8, 8))
 
 
 @given(strategies.convs())
@@ -121,6 +155,18 @@ def test_four_axes():
     check(pc.conv, oracle.conv, Case((x, w, None), options))
     check(pc.conv_transpose, oracle.conv_transpose, Case((x[:, :, :2, :2], w[:2], None), options))
     check(pc.max_pool, oracle.max_pool, Case((x,), {"kernel_size": 2, "stride": 1}))
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array, lambda v: tuple(np.int64(n) for n in v)])
+def test_options_in_any_kind_of_sequence(kind):
+    x, w = strategies.integers((1, 2, 7, 8), "float64", 1), strategies.integers((2, 2, 3, 2), "float64", 2)
+    for options in ({"stride": (2, 1)}, {"dilation": (1, 2)}, {"padding": (1, 2)}):
+        given = {name: kind(value) for name, value in options.items()}
+        assert_equal(pc.conv(x, w, **given), oracle.conv(x, w, **options).y)
+        assert_equal(pc.conv_transpose(x, w, **given), oracle.conv_transpose(x, w, **options).y)
+        assert_equal(pc.max_pool(x, kind((3, 4)), **given), oracle.max_pool(x, (3, 4), **options).y)
+    pairs = {"padding": kind([(1, 2), (0, 1)])} if kind in (list, tuple, np.array) else {"padding": [[1, 2], [0, 1]]}
+    assert_equal(pc.conv(x, w, **pairs), oracle.conv(x, w, padding=((1, 2), (0, 1))).y)
 
 
 def test_max_pool_of_negative_values_is_not_cut_at_zero():
