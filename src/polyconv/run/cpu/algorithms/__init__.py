@@ -1,6 +1,7 @@
 """The algorithms, one file each: what is computed, in which loops. ``record.py`` says how to add one."""
 
 from polyconv.run.cpu.algorithms.dense import DENSE
+from polyconv.run.cpu.algorithms.dense_dot import DENSE_DOT
 from polyconv.run.cpu.algorithms.dense_planar import DENSE_PLANAR
 from polyconv.run.cpu.algorithms.dense_rows import DENSE_ROWS
 from polyconv.run.cpu.algorithms.depthwise import DEPTHWISE
@@ -14,6 +15,7 @@ from polyconv.run.cpu.algorithms.winograd_planar import WINOGRAD_PLANAR
 
 ALGORITHMS: tuple[Algorithm, ...] = (
     DENSE,
+    DENSE_DOT,
     DENSE_PLANAR,
     DENSE_ROWS,
     DEPTHWISE,

@@ -292,22 +292,25 @@ def schedule(
     threads: int,
     out_strides: list[int] | None = None,
     stage_bytes: int = 0,
+    blocks: int | None = None,
+    runs: bool = True,
 ) -> Schedule:
     """Tiles, taps and chunks of one shape.
 
     ``out_strides`` (elements; batch, then spatial axes) where the output is not the contiguous array of this problem;
-    ``stage_bytes``: scratch before the list of taps.
+    ``stage_bytes``: scratch before the list of taps; ``blocks``: blocks of output channels in all, where they are not
+    those of `blocks_of`; ``runs``: may neighbouring taps be one entry of the list.
     """
     item = problem.numpy_dtype().itemsize
     phases = phases_of(problem, sizes.padding)
-    blocks = blocks_of(problem, tile, target)
+    cuts = blocks_of(problem, tile, target)
     out_strides = out_strides or _channels_last_strides(sizes.out_size, problem.out_channels)
     x_strides = np.array(sizes.x_strides[:-1]) * item
     grids = phases.grids(sizes.out_size)
-    table, tiles = _table(problem, tile, sizes, phases, grids, x_strides, np.array(out_strides[1:]) * item)
+    table, tiles = _table(problem, tile, sizes, phases, grids, x_strides, np.array(out_strides[1:]) * item, runs)
     channels, taps = problem.in_channels // problem.groups, int(np.prod(problem.kernel_size))
-    all_blocks = blocks.count * problem.groups
-    chunk_tiles, chunk_blocks = _chunks(tiles, all_blocks, channels * taps * item * blocks.lanes, target, threads)
+    all_blocks = blocks or cuts.count * problem.groups
+    chunk_tiles, chunk_blocks = _chunks(tiles, all_blocks, channels * taps * item * cuts.lanes, target, threads)
     tile_chunks, block_chunks = ceil_div(tiles, chunk_tiles), ceil_div(all_blocks, chunk_blocks)
     axes: list[int] = []
     for axis in range(problem.ndim):
@@ -333,14 +336,21 @@ def _channels_last_strides(size: tuple[int, ...], channels: int) -> list[int]:
 
 
 def _table(
-    problem: Problem, tile: Tile, sizes: Sizes, phases: OutputPhases, grids: Array, x_strides: Array, out_strides: Array
+    problem: Problem,
+    tile: Tile,
+    sizes: Sizes,
+    phases: OutputPhases,
+    grids: Array,
+    x_strides: Array,
+    out_strides: Array,
+    runs: bool,
 ) -> tuple[Array, int]:
     """Phase records, then taps, then tiles, in one array of words; and the most tiles that any phase has."""
     count, ndim = grids.shape
     names = DenseKernel.phase_fields(ndim)
     record = {"out_offset": phases.first @ out_strides} | {f"grid{axis}": grids[:, axis] for axis in range(ndim)}
     channels = problem.in_channels // problem.groups
-    follows = channels * problem.numpy_dtype().itemsize if problem.groups == 1 else None
+    follows = channels * problem.numpy_dtype().itemsize if runs and problem.groups == 1 else None
     fields, tap_words = tap_tables(phases, phases.shifts @ x_strides[1:], count * len(names), channels, follows)
     tile_fields, tile_words = _tiles(tile, sizes, phases, grids, count * len(names) + len(tap_words))
     record |= fields | tile_fields
