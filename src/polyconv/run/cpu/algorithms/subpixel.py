@@ -2,8 +2,9 @@
 
 With one or a few output channels a phase fills no vector. But all phases read the same inputs: seen from input
 position q, the outputs ``q * stride + r`` for all r and all output channels are so many channels of a convolution of
-stride 1 whose kernel is ceil(span / stride) long (weights are zero where a phase has no such tap). That convolution is
-``dense`` (or ``dense_planar``); only its sums go elsewhere: lane (r, channel) of position q to output q * stride + r.
+stride 1 whose kernel is kernel / stride long. That convolution is ``dense`` (or ``dense_planar``); only its sums go
+elsewhere: lane (r, channel) of position q to output q * stride + r. Where the stride does not divide the kernel, phases
+would need weights of zero, which turn an infinite input into NaN where the definition does not read it: not offered.
 
 Phases are counted from the uncropped output, so that the padding, which crops it, stays a run-time argument.
 """
@@ -27,11 +28,9 @@ from polyconv.run.cpu.emit import SUFFIX, Value, Var, vector_of
 from polyconv.run.cpu.target import Target
 from polyconv.run.problem import Array, Problem
 
-MOST_WASTE = 4.0  # multiply-adds with zero weights, over those needed
-
 
 def fits(problem: Problem, target: Target) -> str | None:
-    """Transposed, ungrouped, with a stride, fewer output channels than lanes, few zero weights."""
+    """Transposed, ungrouped, with a stride that divides the kernel, fewer output channels than lanes."""
     if problem.op != "conv_transpose":
         return f"it computes transposed convolutions, not {problem.op}"
     if problem.groups > 1 or prod(problem.stride) == 1:
@@ -40,23 +39,20 @@ def fits(problem: Problem, target: Target) -> str | None:
         return f"{problem.out_channels} output channels fill a vector by themselves"
     if problem.out_channels * prod(problem.stride) > 4096:
         return f"strides {problem.stride} make too many phases"
-    if _waste(problem) > MOST_WASTE:
-        return f"{_waste(problem):.1f} times the multiply-adds would be by zero"
+    if any(dilation > 1 for dilation in problem.dilation) or any(
+        kernel % stride for kernel, stride in zip(problem.kernel_size, problem.stride, strict=True)
+    ):
+        return f"kernel {problem.kernel_size} does not give each phase of stride {problem.stride} the same taps"
     return None
 
 
 def _plain(problem: Problem) -> Problem:
     """The convolution whose channels are (phase, output channel)."""
-    reach = zip(problem.kernel_size, problem.dilation, problem.stride, strict=True)
     ones = (1,) * problem.ndim
     return replace(
         problem, op="conv", out_channels=problem.out_channels * prod(problem.stride), stride=ones, dilation=ones,
-        kernel_size=tuple((kernel - 1) * dilation // stride + 1 for kernel, dilation, stride in reach),
+        kernel_size=tuple(kernel // stride for kernel, stride in zip(problem.kernel_size, problem.stride, strict=True)),
     )  # fmt: skip
-
-
-def _waste(problem: Problem) -> float:
-    return prod(_plain(problem).kernel_size) * prod(problem.stride) / prod(problem.kernel_size)
 
 
 def variants(problem: Problem, target: Target) -> Sequence[Tile]:
@@ -73,9 +69,8 @@ def pack(problem: Problem, tile: Tile, target: Target, weight: Array | None, bia
     phases = prod(problem.stride)
     spread = np.zeros((phases, problem.out_channels, problem.in_channels, *plain.kernel_size), weight.dtype)
     for tap in np.ndindex(*problem.kernel_size):
-        reach = [position * dilation for position, dilation in zip(tap, problem.dilation, strict=True)]
-        phase = tuple(distance % stride for distance, stride in zip(reach, problem.stride, strict=True))
-        back = tuple(-1 - distance // stride for distance, stride in zip(reach, problem.stride, strict=True))
+        phase = tuple(place % stride for place, stride in zip(tap, problem.stride, strict=True))
+        back = tuple(-1 - place // stride for place, stride in zip(tap, problem.stride, strict=True))
         number = np.ravel_multi_index(phase, problem.stride)
         spread[(number, slice(None), slice(None), *back)] = weight[(..., *tap)].T
     whole = spread.reshape(plain.out_channels, problem.in_channels, *plain.kernel_size)
