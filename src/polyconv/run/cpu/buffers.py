@@ -1,15 +1,18 @@
 """Memory for results.
 
-Up to 32 MiB the C library hands freed memory out again and ``numpy.empty`` costs no more than reuse. Above that it
-returns memory to the system at once, and every result pays for fresh pages: 3 to 4 times the cost of writing it. So
-large results come from blocks that are kept after their last array is gone: a few, bounded in size, and marked so that
-the system may take their pages back whenever it is short of memory.
+The C library may return freed memory to the system at once (always above 32 MiB; above 128 KiB depending on what else
+lies on its heap), and then every result pays for fresh pages: 3 to 4 times the cost of writing it. So results of some
+size come from blocks that are kept after their last array is gone: a few, bounded in size, and the large ones marked so
+that the system may take their pages back whenever it is short of memory. Blocks start on a cache line, each at another
+place in its page: ``numpy.empty`` gives 16 bytes beyond one, which splits every vector store in two, and in the same
+place as the input, so that loads wait for stores that only look alike.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import math
 import os
 import sys
@@ -20,9 +23,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-LARGE_BYTES = 32 << 20  # where glibc stops reusing
+LARGE_BYTES = 128 << 10  # where glibc may stop reusing
+OFFER_BYTES = 32 << 20  # where giving pages back is worth its time
 KEEP_BYTES = 256 << 20  # idle blocks, all together
-KEEP_BLOCKS = 4
+KEEP_BLOCKS = 32
+LINE, PLACES = 64, 13  # a block starts at one of so many places, 5 lines apart
 _MADV_FREE = 8  # Linux: the pages may be taken back from now until they are written again
 
 _Raw = npt.NDArray[np.uint8]
@@ -81,14 +86,26 @@ def _find(size: int) -> _Raw:
             block = min(fitting, key=lambda one: one.nbytes)
             _idle[:] = [one for one in _idle if one is not block]
             return block
-    return np.empty(size, np.uint8)
+    return _new_block(size)
+
+
+_made = itertools.count()
+
+
+def _new_block(size: int) -> _Raw:
+    """A block that starts on a cache line, at another place in its page than the one before."""
+    place = next(_made) % PLACES * 5 * LINE
+    whole = np.empty(size + LINE + place, np.uint8)
+    start = -whole.ctypes.data % LINE + place
+    return whole[start : start + size]
 
 
 def _take_back(block: _Raw) -> None:
     """Keep a block for later, unless enough is kept; called from wherever the last reference goes."""
     if block.nbytes > KEEP_BYTES:
         return
-    _offer(block)  # before anybody can find it
+    if block.nbytes >= OFFER_BYTES:
+        _offer(block)  # before anybody can find it
     if not _lock.acquire(blocking=False):  # busy, perhaps by this very thread: let it go
         return
     try:
