@@ -29,6 +29,8 @@ STEADY = (("conv 3x3 8 same relu", (1, 8, 8, 8)), ("conv 3x3 64 same | maxpool 2
 def measure(calls: int = 100_000) -> dict[str, Any]:
     """All of it, each in a fresh process; seconds and bytes, by layout where it matters."""
     found: dict[str, Any] = {"first_call": [], "new_size": {}, "tiny": {}}
+    with tempfile.TemporaryDirectory(prefix="polyconv-bench-") as cache:  # leaves bytecode behind, as installing does
+        probe("first_call", {"notation": TINY[0], "shape": TINY[1], "layout": "channels_last"}, cache)
     for layout in ("channels_last", "channels_first"):
         for notation, shape in FIRST_CALLS:
             with tempfile.TemporaryDirectory(prefix="polyconv-bench-") as cache:
@@ -51,7 +53,10 @@ def probe(name: str, job: dict[str, Any], cache: str | None = None) -> Any:
         RuntimeError: it failed, with the end of what it wrote.
     """
     path = os.pathsep.join((str(ROOT / "src"), str(ROOT)))
-    environment = {**os.environ, "PYTHONPATH": path} | ({"POLYCONV_CACHE_DIR": cache} if cache else {})
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONPYCACHEPREFIX": str(ROOT / "out" / "bytecode")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its bytecode, and so does this one
+    if cache:
+        environment["POLYCONV_CACHE_DIR"] = cache
     command = [sys.executable, "-m", "benchmarks.probes", name, json.dumps(job)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT)
     if done.returncode:
