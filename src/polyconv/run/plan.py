@@ -149,7 +149,7 @@ class CompiledLayer:
     def _strides(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Strides in bytes of a contiguous array."""
         item = self.problem.numpy_dtype().itemsize
-        return tuple(int(np.prod(shape[axis + 1 :], dtype=np.int64)) * item for axis in range(len(shape)))
+        return tuple(stride * item for stride in _dense_strides(shape))
 
     def explain(self, in_shape: tuple[int, ...], padding: Pads, out_size: tuple[int, ...]) -> str:
         """Algorithm, tile, threads, memory, expected time and the reason."""
@@ -243,5 +243,12 @@ class CompiledLayer:
 
 def _contiguous(sizes: Sizes, shape: tuple[int, ...]) -> Sizes:
     """The same sizes for a contiguous copy of the input."""
-    strides = tuple(int(np.prod(shape[axis + 1 :], dtype=np.int64)) for axis in range(len(shape)))
-    return Sizes(sizes.batch, sizes.in_size, sizes.padding, sizes.out_size, strides)
+    return Sizes(sizes.batch, sizes.in_size, sizes.padding, sizes.out_size, _dense_strides(shape))
+
+
+def _dense_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Strides in elements of a contiguous array."""
+    strides = [1]
+    for size in reversed(shape[1:]):
+        strides.append(strides[-1] * size)
+    return tuple(reversed(strides))

@@ -19,10 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
 
+from polyconv.geometry import Axis
 from polyconv.run.cpu.activations import activate
 from polyconv.run.cpu.algorithms.blocks import Blocks, cut, pack_blocks
 from polyconv.run.cpu.algorithms.gather import (
@@ -431,20 +433,16 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     return steps * share_on_data(problem, sizes) / 3.5e9 / threads
 
 
+@lru_cache(maxsize=64)
 def share_on_data(problem: Problem, sizes: Sizes) -> float:
-    """Which part of a convolution's terms reads data and not padding; 1 where that is not worth knowing."""
+    """Which part of a convolution's terms reads data and not padding; 1 for the transposed."""
     share = 1.0
     if problem.op != "conv":
         return share
-    axes = (problem.kernel_size, problem.stride, problem.dilation, sizes.in_size, sizes.padding, sizes.out_size)
-    for kernel, stride, dilation, size, (before, after), out in zip(*axes, strict=True):
-        if (before <= 0 and after <= 0) or kernel > 32 or not out:
-            continue
-        reads = 0
-        for tap in range(kernel):
-            shift = tap * dilation - before
-            reads += max(0, min(out, ceil_div(size - shift, stride)) - max(0, ceil_div(-shift, stride)))
-        share *= reads / (kernel * out)
+    axes = (problem.kernel_size, problem.stride, problem.dilation, sizes.padding, sizes.in_size, sizes.out_size)
+    for kernel, stride, dilation, (before, after), size, out in zip(*axes, strict=True):
+        if out and (before > 0 or after > 0):
+            share *= Axis(kernel, stride, dilation, before, after).taps_on_data(size, out) / (kernel * out)
     return share
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -82,60 +83,61 @@ class Shape:
     tile: Tile
     lanes: int
 
-    @property
+    @cached_property
     def short(self) -> list[ShortConvolution | None]:
         """The short convolution along each axis; None for a summed one."""
         taps = self.problem.kernel_size
         return [short_convolution(m, r) if m else None for m, r in zip(self.tile.outputs, taps, strict=True)]
 
-    @property
+    @cached_property
     def grid(self) -> tuple[int, ...]:
         """Points along each axis; 1 for a summed one."""
         return tuple(found.points if found else 1 for found in self.short)
 
-    @property
+    @cached_property
     def points(self) -> int:
         """Points of a tile: matrix products."""
         return product(self.grid)
 
-    @property
+    @cached_property
     def outputs(self) -> tuple[int, ...]:
         """Outputs of a tile along each axis."""
         return tuple(m or 1 for m in self.tile.outputs)
 
-    @property
+    @cached_property
     def summed(self) -> list[tuple[int, ...]]:
         """The taps of the summed axes, as tap numbers along every axis (0 along short ones)."""
         ranges = [range(1 if m else taps) for m, taps in zip(self.tile.outputs, self.problem.kernel_size, strict=True)]
         return list(itertools.product(*ranges))
 
-    @property
+    @cached_property
     def padded(self) -> int:
         """Input channels rounded up to whole vectors."""
         return -(-self.problem.in_channels // self.lanes) * self.lanes
 
-    @property
+    @cached_property
     def row(self) -> int:
         """Elements of V for one point of one tile."""
         return self.padded * len(self.summed)
 
-    @property
+    @cached_property
     def blocks(self) -> Blocks:
         """How a group's output channels are cut."""
         return cut(self.problem.out_channels // self.problem.groups, self.tile.vectors, self.lanes, 4)
 
-    @property
+    @cached_property
     def width(self) -> int:
         """The row of M: lanes of a block, in whole vectors."""
         most = max(sum(self.blocks.main) if self.blocks.full else 0, sum(self.blocks.tail))
         return -(-most // self.lanes) * self.lanes
 
-    @property
+    @cached_property
     def depth(self) -> int:
         """Terms of the matrix product: input channels of a group times summed taps."""
         return self.problem.in_channels // self.problem.groups * len(self.summed)
 
 
+@lru_cache(maxsize=256)
 def shape_of_tiles(problem: Problem, tile: Tile, target: Target) -> Shape:
     """The facts for a target's vectors."""
     return Shape(problem, tile, target.lanes(problem.dtype))
