@@ -194,6 +194,21 @@ _LAYERS: dict[str, Callable[[Layer, np.ndarray, Callable[[], np.ndarray]], np.nd
 }
 
 
+def growth(stages: Stages) -> int:
+    """At most how many times longer an axis gets: repeated upsampling grows beyond what loops can compute."""
+    times = 1
+    for node in stages:
+        if isinstance(node, Repeat):
+            times *= growth(node.stages) ** node.times
+        elif isinstance(node, Join):
+            times *= max(growth(path) for path in node.paths)
+        elif node.kind == "upsample":
+            times *= node.channels or 1
+        elif node.kind == "transposed":
+            times *= max(oracle.per_axis(node.options.get("stride", 1), len(node.kernel)))
+    return times
+
+
 # -- drawing ---------------------------------------------------------------------------------------------------------
 
 
