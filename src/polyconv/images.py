@@ -51,6 +51,15 @@ def read_picture(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) 
         raise ValueError(f"cannot read {name}: {error.strerror or error}") from None
 
 
+def picture_from(content: bytes, *, name: str = "the picture", max_pixels: int = MAX_PIXELS) -> Array:
+    """A picture file's bytes as float32 of shape (height, width, 3) from 0 to 1; see ``read_picture``.
+
+    Raises:
+        ValueError: no picture, or too large a one.
+    """
+    return _as_array(_opened(io.BytesIO(content), name, max_pixels))
+
+
 def _opened(file: Any, name: str, max_pixels: int = MAX_PIXELS) -> Picture:
     """The picture with its pixels read, upright; ValueError for all that can be wrong with one."""
     from PIL import Image, ImageOps, UnidentifiedImageError

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NoReturn, cast
 
-from polyconv._checks import LARGEST, did_you_mean
+from polyconv._checks import LARGEST, choice, did_you_mean
 from polyconv.geometry import PADDING_WORDS
 from polyconv.layers import (
     ACTIVATIONS,
@@ -158,6 +158,21 @@ _OPERATORS: dict[str, _Operator] = {
     **{name: _Operator(lambda fields, name=name: Activation(name)) for name in ACTIVATIONS},  # type: ignore[misc]
 }
 _JOINS = ("concat", "add")
+
+
+def options(operator: str) -> frozenset[str]:
+    """What may follow an operator: its keywords and words, and "kernel" and "out_channels" where it takes them.
+
+    Raises:
+        ValueError: for a word that is no operator.
+
+    Example:
+        >>> sorted(options("globalpool"))
+        ['avg', 'max']
+    """
+    found = _OPERATORS[choice(operator, tuple(_OPERATORS), "operator")]
+    bare = (*(("kernel",) if found.kernel else ()), *(("out_channels",) if found.out_channels else ()))
+    return frozenset((*bare, *found.keywords, *found.words))
 
 
 def network(text: str | Network) -> Network:

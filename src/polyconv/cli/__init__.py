@@ -10,6 +10,7 @@ from polyconv.cli.bench import bench
 from polyconv.cli.cost import architectures, check, compare, count, explain
 from polyconv.cli.draw import draw
 from polyconv.cli.run import run
+from polyconv.cli.studio import studio
 from polyconv.cli.tour import tour
 
 __all__ = ["commands", "main"]
@@ -40,7 +41,7 @@ def commands() -> None:
     """Every kind of convolution in deep learning: run it, count it, see it."""
 
 
-for _command in (tour, run, bench, draw, count, compare, check, explain, architectures):
+for _command in (tour, studio, run, bench, draw, count, compare, check, explain, architectures):
     commands.add_command(_command)
 
 

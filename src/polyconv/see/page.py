@@ -26,20 +26,19 @@ def page(drawing: Drawing, fps: float = 2.0) -> str:
     values = {
         "title": clean(drawing.title),
         "policy": escape(POLICY),
-        "style": _asset("player.css"),
+        "style": asset("player.css"),
         "scheme": theme.name,
         "background": theme.background,
         "ink": theme.ink,
         "faint": theme.faint,
         "rule": theme.rule,
         "loud": theme.output_loud,
-        "svg": f"{_moving(first)}</svg>",
-        "last": str(len(drawing.frames) - 1),
-        "count": str(len(drawing.frames)),
+        "svg": f"{moving(first)}</svg>",
+        "controls": asset("controls.html"),
         "data": data.replace("<", "\\u003c"),
-        "script": _asset("player.js"),
+        "script": asset("player.js"),
     }
-    parts = _asset("player.html").split("%%")
+    parts = asset("player.html").split("%%")
     return "".join(values[part] if index % 2 else part for index, part in enumerate(parts))
 
 
@@ -64,11 +63,12 @@ def embedded(drawing: Drawing) -> str:
     return f'<iframe title="{title}" sandbox="allow-scripts" style="{style}" srcdoc="{clean(page(drawing))}"></iframe>'
 
 
-def _moving(picture: Picture) -> str:
+def moving(picture: Picture) -> str:
     """The SVG's head, its size left to the page, and the group that the player fills."""
     opened = head(picture).replace(f'width="{picture.width}" height="{picture.height}" role', "role", 1)
     return opened + '\n<g id="shapes">' + "\n".join(map(one, picture.shapes)) + '</g><g id="pin"></g>'
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A text file of the player."""
     return (files("polyconv.see") / "assets" / name).read_text(encoding="utf-8")

@@ -1,16 +1,26 @@
 
 "use strict";
 // The player: shows frame by frame what Python drew. Nothing is computed here.
-const data = JSON.parse(document.getElementById("data").textContent);
 const at = (id) => document.getElementById(id);
-const last = data.frames.length - 1;
+let data = null;
+let last = 0;
 let current = 0;
 let timer = null;
 let pinned = null;
 
+function start(given, first) {
+  data = given;
+  last = data.frames.length - 1;
+  at("step").max = last;
+  at("count").textContent = last + 1;
+  show(first);
+}
+
 function show(index) {
   current = Math.min(Math.max(index, 0), last);
-  at("shapes").innerHTML = data.frames[current].map((number) => data.shapes[number]).join("");
+  const frame = data.frames[current];
+  if (frame === undefined) return void data.fetch(current);
+  at("shapes").innerHTML = typeof frame === "string" ? frame : frame.map((number) => data.shapes[number]).join("");
   at("step").value = current;
   at("where").textContent = current + 1;
   at("now").textContent = data.said[current];
@@ -94,6 +104,7 @@ at("picture").addEventListener("click", (event) => {
 });
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (data === null || event.target.closest("input:not(#step), textarea, summary, a, [role=tab]") !== null) return;
   const inside = event.target.tagName;
   const keys = { ArrowLeft: () => go(current - 1), ArrowRight: () => go(current + 1), Home: () => go(0), End: () => go(last), " ": toggle, p: pinCurrent, P: pinCurrent, Escape: unpin };
   if (!(event.key in keys) || inside === "SELECT") return;
@@ -101,5 +112,3 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   keys[event.key]();
 });
-show(0);
-if (!matchMedia("(prefers-reduced-motion: reduce)").matches) play();
