@@ -72,14 +72,16 @@ def fitted(text: str, size: float, width: float, least: float = 8.0) -> float | 
 def wrapped(text: str, size: float, width: float, most: int = 12) -> list[str]:
     """The text in lines that fit ``width``, broken at spaces; words too long are cut, and more than ``most`` lines."""
     lines: list[str] = [""]
+    wide, space = 0.0, measure(" ", size)  # a line is as wide as its words and what is between them
     for word in text.split(" "):
-        tried = f"{lines[-1]} {word}" if lines[-1] else word
-        if measure(tried, size) * SLACK <= width:
-            lines[-1] = tried
+        longer = wide + space + measure(word, size) if lines[-1] else measure(word, size)
+        if longer * SLACK <= width:
+            lines[-1], wide = f"{lines[-1]} {word}" if lines[-1] else word, longer
             continue
         if lines[-1]:
             lines.append("")
         lines[-1] = clipped(word, size, width)
+        wide = measure(lines[-1], size)
     return lines if len(lines) <= most else [*lines[: most - 1], clipped(f"{lines[most - 1]} …", size, width)]
 
 

@@ -173,8 +173,8 @@ def drawing(state: State) -> Answer:
     return {
         "svg": moving(first),
         "count": len(made.frames),
-        "frames": {"0": markup(made, 0)[0]},
-        "said": {"0": markup(made, 0)[1]},
+        "frames": {"0": "".join(map(one, first.shapes))},
+        "said": {"0": first.description},
         "outputs": outputs,
         "note": note,
     }
