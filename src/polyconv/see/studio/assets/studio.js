@@ -78,6 +78,7 @@ function receive(view, first = null) {
   if (view.problem !== undefined) return;
   const same = current_view !== null && current_view.title === view.title && current_view.state.input === view.state.input;
   current_view = view;
+  document.body.classList.remove("empty");
   Object.assign(state, { ...view.state, seed: String(view.state.seed), stage: String(view.state.stage) });
   if (document.activeElement !== at("net")) at("net").value = view.state.net;
   if (document.activeElement !== at("size")) at("size").value = view.state.input;
@@ -145,6 +146,11 @@ async function more(first) {
     if (data.frames[current] !== undefined) {
       show(current);
       ahead(mine);
+    }
+  } catch {
+    if (mine === data) {
+      pause();
+      complain("The studio does not answer: it may have been stopped. Start polyconv studio again.");
     }
   } finally {
     underWay.delete(key);
