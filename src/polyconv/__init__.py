@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from polyconv.count.alternatives import Comparison, compare
     from polyconv.count.field import MisalignedError, receptive_field
     from polyconv.count.matrix import matrix
+    from polyconv.see.field import draw_field
     from polyconv.see.matrix import draw_matrix
 
 __version__ = "0.1.0"
@@ -66,6 +67,7 @@ __all__ = [
     "conv",
     "conv_transpose",
     "depthwise_conv",
+    "draw_field",
     "draw_matrix",
     "matrix",
     "max_pool",
@@ -84,6 +86,7 @@ _LATER = {  # what is imported when it is first used
     "architectures": "polyconv.architectures",
     "compare": "polyconv.count.alternatives",
     "check": "polyconv.count.advice",
+    "draw_field": "polyconv.see.field",
     "draw_matrix": "polyconv.see.matrix",
     "matrix": "polyconv.count.matrix",
     "receptive_field": "polyconv.count.field",

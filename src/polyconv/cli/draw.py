@@ -32,12 +32,16 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
         'polyconv draw "conv 3x3 1" --input 5x5 -o conv.gif',
         'polyconv draw "transposed 3x3 1 stride 2 padding 1" --view slide -o transposed.html',
         'polyconv draw "conv 3x3 1 nobias" --input 4x4 --matrix -o matrix.svg',
+        'polyconv draw "3 * (conv 3x3 8 dilation 2 same)" --field --picture picture.jpg -o field.gif',
     ),
 )
 @network_argument
 @click.option("--input", "size", metavar="[Cx]HxW", callback=_size, help="Size of the input, such as 5x5 or 3x5x5.")
 @click.option("-o", "--output", "path", required=True, metavar="FILE", help=".gif .svg .png .webp .apng .mp4 .html")
 @click.option("--matrix", is_flag=True, help="Draw the layer's sparse matrix and its transpose.")
+@click.option("--field", is_flag=True, help="The receptive field growing over a photograph.")
+@click.option("--picture", type=click.Path(), help="The photograph; the one that ships if not given.")
+@click.option("--weights", type=click.Path(), help="For a photograph: an .npz file, arrays by name.")
 @click.option("--view", type=click.Choice(["stamp", "slide"]), default="stamp", help="Of transposed layers.")
 @click.option("--frame", type=int, help="For .svg and .png: which frame, counted from 0.")
 @click.option("--sheet", is_flag=True, help="For .png: all frames on one sheet.")
@@ -49,6 +53,9 @@ def draw(
     size: tuple[int, ...] | None,
     path: str,
     matrix: bool,
+    field: bool,
+    picture: str | None,
+    weights: str | None,
     view: str,
     frame: int | None,
     sheet: bool,
@@ -61,7 +68,16 @@ def draw(
     from polyconv.see.drawing import EXTENSIONS
 
     checked_output(path, EXTENSIONS)
-    drawing = _drawing(given.network, size, matrix, view, "dark" if dark else "light", seed)
+    kinds = [name for name, wanted in (("--matrix", matrix), ("--field", field)) if wanted]
+    if len(kinds) > 1:
+        raise ValueError(f"{' and '.join(kinds)} are two drawings. Give one of them")
+    theme = "dark" if dark else "light"
+    if field:
+        drawing = _on_photograph(given, kinds[0], size, picture, weights, theme)
+    elif picture is not None or weights is not None:
+        raise ValueError("--picture and --weights belong to the drawings of a photograph. Add --field")
+    else:
+        drawing = _drawing(given.network, size, matrix, view, theme, seed)
     try:
         target = drawing.save(path, frame=frame, sheet=sheet, fps=fps)
     except ImportError as error:
@@ -86,6 +102,25 @@ def _drawing(network: Network, size: tuple[int, ...] | None, matrix: bool, view:
         view="slide" if view == "slide" else "stamp",
         theme="dark" if theme == "dark" else "light",
     )
+
+
+def _on_photograph(
+    given: Given, kind: str, size: tuple[int, ...] | None, picture: str | None, weights: str | None, theme: str
+) -> Drawing:
+    """A drawing over a photograph."""
+    from polyconv.cli.run import read_weights
+    from polyconv.see.field import draw_field
+
+    if size is None and given.in_shape is not None:  # a named network: the size it was published with
+        size = given.in_shape[2:]
+    _, spatial = _split(given.network, size)
+    arrays = None if weights is None else read_weights(weights)
+    try:
+        return draw_field(
+            given.network, picture, input_size=spatial, weights=arrays, theme="dark" if theme == "dark" else "light"
+        )
+    except TypeError as error:  # a dtype that does not fit
+        raise ValueError(str(error)) from None
 
 
 def _split(network: Network, size: tuple[int, ...] | None) -> tuple[int | None, tuple[int, ...] | None]:

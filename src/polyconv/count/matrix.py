@@ -221,14 +221,14 @@ def _one_channel(sparse: Any, layer: Layer, size: Sizes) -> Any:
     pool = cast(Pool, layer.pool(size) if isinstance(layer, GlobalPool) else layer)
     axes, out = pool.axes(size), pool.out_size(size)
     total = _of_weight(sparse, np.ones((1, 1, *pool.kernel_size)), 1, axes, out, size)
-    divisors = [_divisors(*axis, pool.count_include_pad) for axis in zip(axes, size, out, strict=True)]
-    flat = divisors[0]
-    for more in divisors[1:]:
+    counts = [divisors(*axis, pool.count_include_pad) for axis in zip(axes, size, out, strict=True)]
+    flat = counts[0]
+    for more in counts[1:]:
         flat = np.multiply.outer(flat, more).ravel()
     return sparse.diags_array(1 / flat) @ total
 
 
-def _divisors(axis: Axis, size: int, windows: int, with_padding: bool) -> Array:
+def divisors(axis: Axis, size: int, windows: int, with_padding: bool) -> Array:
     """For each window, how many of its positions along this axis the average counts."""
     window, tap = np.indices((windows, axis.kernel))
     position = cast(Array, axis.position(window, tap))  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polyconv.see.raster import raster
-from polyconv.see.shapes import Picture
+from polyconv.see.shapes import Picture, Raster
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -36,7 +36,8 @@ def gif(pictures: Sequence[Picture], fps: float, scale: float = 1.0) -> bytes:
     import PIL.Image
 
     frames = [raster(picture, scale) for picture in pictures]
-    palette, plain = _palette(frames), PIL.Image.Dither.NONE
+    photographic = any(isinstance(shape, Raster) for shape in pictures[0].shapes)
+    palette, plain = _palette(frames, 256 if photographic else COLOURS), PIL.Image.Dither.NONE
     indexed = [frame.quantize(palette=palette, dither=plain) for frame in frames]
     return _animated(indexed, "GIF", fps, loop=0, optimize=True, disposal=1)
 
@@ -111,7 +112,7 @@ def _even(image: Image) -> Image:
     return image.crop((0, 0, image.width // 2 * 2, image.height // 2 * 2))
 
 
-def _palette(frames: Sequence[Image]) -> Image:
+def _palette(frames: Sequence[Image], colours: int) -> Image:
     """The colours of the first, the middle and the last frame."""
     from PIL import Image
 
@@ -119,7 +120,7 @@ def _palette(frames: Sequence[Image]) -> Image:
     joined = Image.new("RGB", (chosen[0].width, chosen[0].height * 3))
     for index, frame in enumerate(chosen):
         joined.paste(frame, (0, index * frame.height))
-    return joined.quantize(colors=COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    return joined.quantize(colors=colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
 
 
 def _animated(frames: list[Image], kind: str, fps: float, **options: Any) -> bytes:

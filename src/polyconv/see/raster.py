@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from io import BytesIO
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from polyconv.see.lettering import STROKES, advance, drawable, font, measure
-from polyconv.see.shapes import Line, Picture, Point, Polygon, Text
+from polyconv.see.shapes import Line, Picture, Point, Polygon, Raster, Text
 from polyconv.see.svg import arrow_head, is_upright
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def raster(picture: Picture, scale: float = 1.0) -> Image:
             _polygon(brush, shape, by)
         elif isinstance(shape, Line):
             _line(brush, shape, by)
+        elif isinstance(shape, Raster):
+            _inside(image, shape, by)
         else:
             _text(image, shape, by)
     return image.reduce(FINE)
@@ -74,6 +77,15 @@ def _path(brush: Any, points: list[Point], colour: str, width: int, dashed: floa
             ends = [(x0 + (x1 - x0) * part / length, y0 + (y1 - y0) * part / length) for part in (at, to)]
             brush.line(ends, fill=colour, width=width)
             at += 5 * dashed
+
+
+def _inside(image: Image, shape: Raster, by: float) -> None:
+    from PIL import Image
+
+    how = Image.Resampling.NEAREST if shape.crisp else Image.Resampling.BICUBIC
+    size = (max(1, round(shape.width * by)), max(1, round(shape.height * by)))
+    with Image.open(BytesIO(shape.content)) as opened:
+        image.paste(opened.convert("RGB").resize(size, how), (round(shape.x * by), round(shape.y * by)))
 
 
 def _text(image: Image, shape: Text, by: float) -> None:

@@ -1,4 +1,4 @@
-"""What a drawing is made of: rectangles, polygons, lines and words. Each backend draws this one list.
+"""What a drawing is made of: rectangles, polygons, lines, words and photographs. Each backend draws this one list.
 
 Coordinates are in pixels of a canvas 600 wide, y downwards; a text's y is its baseline.
 """
@@ -56,7 +56,28 @@ class Text:
     box: float = 600.0
 
 
-Shape: TypeAlias = Polygon | Line | Text
+@dataclass(frozen=True, slots=True)
+class Raster:
+    """A picture file inside a drawing, stretched to its box.
+
+    Args:
+        x: of its left side.
+        y: of its top.
+        width: as it is shown.
+        height: as it is shown.
+        content: a PNG or JPEG file.
+        crisp: whether each of its pixels is to be seen where it is enlarged.
+    """
+
+    x: float
+    y: float
+    width: float
+    height: float
+    content: bytes
+    crisp: bool = False
+
+
+Shape: TypeAlias = Polygon | Line | Text | Raster
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from html import escape
 
-from polyconv.see.shapes import Line, Picture, Point, Polygon, Shape, Text
+from polyconv.see.shapes import Line, Picture, Point, Polygon, Raster, Shape, Text
 
 FONTS = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -37,6 +38,8 @@ def one(shape: Shape) -> str:
     """One shape as an element."""
     if isinstance(shape, Text):
         return _text(shape)
+    if isinstance(shape, Raster):
+        return _raster(shape)
     return _line(shape) if isinstance(shape, Line) else _polygon(shape)
 
 
@@ -100,3 +103,11 @@ def _text(shape: Text) -> str:
     anchor = f' text-anchor="{shape.anchor}"' if shape.anchor != "start" else ""
     where = f'x="{_short(shape.x)}" y="{_short(shape.y)}" font-size="{_short(shape.size)}"'
     return f'<text {where} fill="{shape.fill}"{anchor}>{clean(shape.text)}</text>'
+
+
+def _raster(shape: Raster) -> str:
+    kind = "png" if shape.content.startswith(b"\x89PNG") else "jpeg"
+    where = f'x="{_short(shape.x)}" y="{_short(shape.y)}" width="{_short(shape.width)}" height="{_short(shape.height)}"'
+    style = ' style="image-rendering:pixelated"' if shape.crisp else ""
+    data = b64encode(shape.content).decode("ascii")
+    return f'<image {where} preserveAspectRatio="none"{style} href="data:image/{kind};base64,{data}"/>'
