@@ -31,3 +31,17 @@ def pytest_report_header(config: pytest.Config) -> str:
     seed = config.getoption("--hypothesis-seed", default=None)
     drawn = "the same cases every run" if settings().derandomize else f"seed {seed or 'new on every run'}"
     return f"drawn cases: profile {profile}, {settings().max_examples} per test, {drawn}"
+
+
+@pytest.fixture
+def studio_stopped(monkeypatch):
+    """The studio starts, opens no browser, and is stopped at once as by control-C."""
+    import webbrowser
+
+    from polyconv.see.studio.server import StudioServer
+
+    def stopped(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(StudioServer, "serve_forever", stopped)
+    monkeypatch.setattr(webbrowser, "open", lambda url: url.startswith("http://127.0.0.1:"))

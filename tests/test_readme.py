@@ -45,7 +45,7 @@ COMMANDS = [line for block in blocks("console") for line in block.splitlines() i
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_the_commands_run(line):
+def test_the_commands_run(line, studio_stopped):
     done = CliRunner().invoke(commands, shlex.split(line)[1:])
     assert done.exit_code == 0, done.output
 

@@ -31,7 +31,7 @@ def test_the_overview_names_every_command():
 
 
 @pytest.mark.parametrize("name", list(commands.commands))
-def test_the_examples_of_a_command_run(name, polyconv):
+def test_the_examples_of_a_command_run(name, polyconv, studio_stopped):
     lines = example_lines(polyconv(name, "--help").stdout)
     assert lines, "no example"
     for line in lines:

@@ -10,7 +10,7 @@ from polyconv._units import amount
 from polyconv.count.advice import check
 from polyconv.count.alternatives import compare
 from polyconv.count.render import sizes_text
-from polyconv.count.tally import Report, count
+from polyconv.count.tally import ITEM_BYTES, Report, count
 from polyconv.layers import Conv, ConvTranspose, Separable, Spatial
 from polyconv.network import Network
 from polyconv.see import sample
@@ -18,10 +18,11 @@ from polyconv.see.code import SYSTEMS, code
 from polyconv.see.drawing import Drawing, draw
 from polyconv.see.page import moving
 from polyconv.see.studio.build import KINDS, edited, fields_of
-from polyconv.see.studio.state import State, check_bounds, number, read_state
+from polyconv.see.studio.state import State, number, read_state
 from polyconv.see.svg import one
 
-MAX_DRAWN_MACS = 5_000_000  # of a drawing's own arithmetic
+MAX_DRAWN = 5_000_000  # MACs of a drawing's own arithmetic, and numbers it holds
+DRAWN_SIDES = (6, 0)  # of the smaller input that is drawn instead: this, else the smallest that fits
 MAX_DRAWN_FRAMES = 200
 CHUNK = 8  # frames in one answer
 Answer = dict[str, Any]
@@ -209,35 +210,28 @@ def drawn(text: str, in_shape: tuple[int, ...], view: str, theme: str, seed: int
     try:
         return _drawn(net, in_shape, view, theme, seed), ""
     except ValueError as error:
-        problem = str(error).rstrip(".")
-        smaller = smaller_input(net, in_shape)
-        if smaller == in_shape:
-            raise
-        made = _drawn(net, smaller, view, theme, seed)
-    return (
-        made,
-        f"{problem}. Drawn here on an input of {sizes_text(smaller)}; the numbers are for {sizes_text(in_shape)}.",
-    )
-
-
-def smaller_input(net: Network, in_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """An input small enough to draw: as few channels and positions as the network takes."""
-    check_bounds(net)
-    try:
-        size = sample.first_size(net)[-1:] * (len(in_shape) - 1)
-        net.out_shape((1, in_shape[0], *size))
-        return (in_shape[0], *size)
-    except ValueError:
-        return in_shape
+        problem = error
+    for side in DRAWN_SIDES:
+        smaller = (in_shape[0], *(side or sample.first_size(net)[0],) * (len(in_shape) - 1))
+        try:
+            made = _drawn(net, smaller, view, theme, seed)
+        except ValueError:
+            continue
+        said = f"Too large to draw: {problem}".rstrip(".")
+        where = f"Drawn here on an input of {sizes_text(smaller)}; the numbers are for {sizes_text(in_shape)}."
+        return made, f"{said}. {where}"
+    raise problem
 
 
 def _drawn(net: Network, in_shape: tuple[int, ...], view: str, theme: str, seed: int) -> Drawing:
     report = count(net, (1, *in_shape))
-    if report.macs > MAX_DRAWN_MACS or report.peak_activation_bytes > 4 * MAX_DRAWN_MACS:
-        raise ValueError(
-            f"an input of {sizes_text(in_shape)} would need {amount(report.macs)} MACs for its drawing; "
-            f"the studio draws up to {amount(MAX_DRAWN_MACS)}. Use a smaller input or fewer channels to see it move"
-        )
+    numbers = report.peak_activation_bytes // ITEM_BYTES[report.dtype]
+    for found, what in ((report.macs, "MACs"), (numbers, "numbers at once")):
+        if found > MAX_DRAWN:
+            raise ValueError(
+                f"an input of {sizes_text(in_shape)} needs {amount(found)} {what}; the studio draws up to "
+                f"{amount(MAX_DRAWN)}. Use a smaller input or fewer channels to see it move"
+            )
     return draw(
         net,
         in_shape[1:],

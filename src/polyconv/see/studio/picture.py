@@ -10,7 +10,7 @@ import numpy as np
 
 from polyconv._units import amount, milliseconds
 from polyconv.count.render import sizes_text
-from polyconv.count.tally import Report, count
+from polyconv.count.tally import ITEM_BYTES, Report, count
 from polyconv.images import encoded, fitted, photograph, picture_from
 from polyconv.run.problem import Array
 from polyconv.see.studio.answers import Answer
@@ -44,9 +44,10 @@ def through(state: State, pixels: Array) -> Answer:
         if report.macs <= MAX_MACS and _largest(report) <= MAX_VALUES:
             break
     else:
+        what = f"{amount(report.macs)} MACs and {amount(_largest(report))} numbers at once"
         raise ValueError(
-            f"this network needs {amount(report.macs)} MACs on a picture of {SIDES[-1]} pixels, the studio does up to "
-            f"{amount(MAX_MACS)}. Use fewer channels or layers"
+            f"this network needs {what} on a picture of {SIDES[-1]} pixels, the studio does up to {amount(MAX_MACS)} "
+            f"and {amount(MAX_VALUES)}. Use fewer channels or layers, or less upsampling"
         )
     model = state.network.bind(state.network.weights(state.in_shape[0], state.seed, ndim=rank))
     start = perf_counter()
@@ -64,7 +65,8 @@ def through(state: State, pixels: Array) -> Answer:
 
 
 def _largest(report: Report) -> int:
-    return report.peak_activation_bytes // 4
+    """Numbers that must be held at once."""
+    return report.peak_activation_bytes // ITEM_BYTES[report.dtype]
 
 
 def arranged(pixels: Array, channels: int, rank: int) -> Array:
