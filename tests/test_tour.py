@@ -11,9 +11,10 @@ import pytest
 from oracle import conv as conv_by_loops
 from polyconv.images import photograph
 from polyconv.layers import Conv, ConvTranspose, GlobalPool, Pool, Separable, Spatial
-from polyconv.network import Branches
+from polyconv.network import Branches, Join
 from polyconv.tour import kernels as k
 from polyconv.tour import prepared, visit, visits
+from polyconv.tour.animation import FRAMES, SMALL, drawing
 from polyconv.tour.page import page
 from polyconv.tour.stops import LEAST, STOPS
 
@@ -163,7 +164,7 @@ class Reader(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        if tag not in ("img", "meta", "br"):
+        if tag not in ("img", "meta", "br", "source"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -180,9 +181,14 @@ HOSTILE = "\"><script>alert(1)</script><img src=x onerror='alert(2)'>&.jpg"
 
 
 @pytest.fixture(scope="module")
-def read(done, small):
+def text(done, small):
+    return page(done, small, HOSTILE)
+
+
+@pytest.fixture(scope="module")
+def read(text):
     reader = Reader()
-    reader.feed(page(done, small, HOSTILE))
+    reader.feed(text)
     assert reader.open == []
     return reader
 
@@ -194,8 +200,9 @@ def test_the_page_asks_nobody_for_anything(read):
             assert value is None or value.startswith(("data:image/", "#")), (tag, name, value)
         assert not any(name.startswith("on") for name in attrs)
     assert {"script", "link", "iframe", "object", "base"}.isdisjoint(tag for tag, _ in read.tags)
-    styles = [data for data in read.text.split("}") if "url(" in data or "@import" in data]
-    assert styles == []
+    assert "@import" not in read.text
+    fetched = [data for data in read.text.split("url(")[1:] if not data.startswith("data:image/jpeg;base64,")]
+    assert fetched == []
 
 
 def test_a_hostile_name_is_text(read):
@@ -205,7 +212,7 @@ def test_a_hostile_name_is_text(read):
 
 def test_pictures_have_words_and_links_have_targets(read, done):
     assert all("alt" in attrs for attrs in read.all("img"))
-    pictures = [attrs for attrs in read.all("img") if "picture" in (attrs["class"] or "")]
+    pictures = [attrs for attrs in read.all("img") if "picture" in (attrs.get("class") or "")]
     assert len(pictures) == len(done)
     assert all(visited.stop.title in attrs["alt"] for visited, attrs in zip(done, pictures, strict=True))
     targets = [attrs["id"] for _, attrs in read.tags if "id" in attrs]
@@ -226,3 +233,20 @@ def test_the_numbers_on_the_page_are_the_counts(read, done):
 def test_the_same_tour_gives_the_same_pictures(small, done):
     for visited in done:
         np.testing.assert_array_equal(visited.picture, visited.stop.show(visited.stop.output(small)))
+
+
+def test_every_kind_is_shown_at_work_and_in_code(read, text, done):
+    films = [attrs for attrs in read.all("img") if attrs["src"].startswith("data:image/gif")]
+    assert len(films) == len(done) == len(SMALL)
+    assert len(read.all("source")) == len(done)  # one frame for those who want no motion
+    assert read.text.count("import polyconv as pc") == len(done)
+    assert read.text.count("from torch import nn") == len(done)
+    assert len(text) < 6_000_000
+
+
+@pytest.mark.parametrize("title", SMALL)
+def test_the_animation_is_of_the_stops_own_kind(title):
+    shown = drawing(title).composer.scene
+    assert 1 < len(shown.frames) <= 2 * FRAMES
+    kinds = {type(node.layer) for node in BY_TITLE[title].network.nodes}
+    assert {type(step.layer) for step in shown.steps} <= kinds | {Join}

@@ -1,4 +1,4 @@
-"""The tour as one self-contained page: pictures inlined, no script, no request to anywhere."""
+"""The tour as one self-contained page: pictures and films inlined, no script, no request to anywhere."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ import numpy as np
 from polyconv import __version__
 from polyconv._units import amount, gflops, milliseconds, shown_shape
 from polyconv.count.render import sizes_text
-from polyconv.images import encoded
+from polyconv.images import encoded, fitted
 from polyconv.run.problem import Array
+from polyconv.see.code import code
 from polyconv.tour import Visit
+from polyconv.tour.animation import SMALL, animation
 
-SMALL = 200  # pixels: narrower pictures are enlarged, and each of their pixels is to be seen
+ENLARGED = 200  # pixels: narrower pictures are enlarged, and each of their pixels is to be seen
+BEFORE = 320  # pixels of the photograph beside each result
 MOST_KERNELS = 6
 KERNEL_PIXELS, BAR_PIXELS = 48, 10
 POSITIVE, NEGATIVE = np.array((0.90, 0.38, 0.0)), np.array((0.37, 0.24, 0.60))  # told apart by the colour-blind too
@@ -40,6 +43,8 @@ def page(visits: Sequence[Visit], photograph: Array, name: str | None = None) ->
         number=len(visits),
         links="\n".join(f'<li><a href="#{_slug(v)}">{escape(v.stop.title)}</a></li>' for v in visits),
         photograph=_picture(photograph, "The photograph that every kind is shown on", ""),
+        before=_data_url(fitted(photograph, BEFORE), ".jpg"),
+        ratio=f"{width} / {height}",
         caption=escape(f"The input: {of_what}. {width} x {height} pixels, three colours, values from 0 to 1."),
         parts="\n".join(_part(part, list(group)) for part, group in groupby(visits, lambda visit: visit.stop.part)),
         rows="\n".join(_row(visit, max(v.report.macs for v in visits)) for visit in visits),
@@ -62,12 +67,50 @@ def _card(visit: Visit) -> str:
     figures = "".join(f"<div><dt>{escape(term)}</dt><dd>{escape(value)}</dd></div>" for term, value in _numbers(visit))
     return (
         f'<article id="{_slug(visit)}">\n<h3>{escape(stop.title)}</h3>\n'
-        f"{_picture(visit.picture, f'The photograph after: {stop.title}', 'picture')}\n"
+        f"{_before_and_after(visit)}\n"
         f"<pre><code>{escape(stop.notation)}</code></pre>\n{_kernels(visit)}"
         f"<p>{escape(stop.seen)}</p>\n"
         f'<p class="quiet">{escape(stop.use)} <cite>({escape(stop.source)})</cite></p>\n'
-        f"<dl>{figures}</dl>\n</article>"
+        f"{_film(stop.title)}\n{_codes(visit)}\n<dl>{figures}</dl>\n</article>"
     )
+
+
+def _before_and_after(visit: Visit) -> str:
+    """The photograph beside what became of it; the first is on the page once, as a background."""
+    after = _picture(visit.picture, f"The photograph after: {visit.stop.title}", "picture")
+    return (
+        '<div class="pair"><figure><div class="before" role="img" aria-label="The photograph before"></div>'
+        f"<figcaption>before</figcaption></figure><figure>{after}<figcaption>after</figcaption></figure></div>"
+    )
+
+
+def _film(title: str) -> str:
+    """The kind at work in numbers; one frame where a reader wants no motion."""
+    moving, still, width, height = animation(title)
+    text, shape = SMALL[title]
+    said = f"At work on a small input, step by step: {text}, input {sizes_text(shape)}"
+    return (
+        f'<figure class="film"><picture><source media="(prefers-reduced-motion: reduce)" srcset="{_url(still, "png")}">'
+        f'<img alt="{escape(said)}" loading="lazy" width="{width}" height="{height}" src="{_url(moving, "gif")}">'
+        f"</picture><figcaption>The kind at work: <code>{escape(text)}</code></figcaption></figure>"
+    )
+
+
+def _codes(visit: Visit) -> str:
+    """The layer in polyconv and in PyTorch, folded away."""
+    shape = visit.report.in_shape
+    ours = (
+        "import numpy as np\nimport polyconv as pc\n\n"
+        f'net = pc.network("{visit.stop.network}")\n'
+        f"model = net.bind(net.weights(in_channels={shape[1]}))\n"
+        f"y = model(np.ones({shape}, np.float32))\n"
+    )
+    blocks = f"<h4>polyconv</h4><pre><code>{escape(ours)}</code></pre>"
+    try:
+        blocks += f"<h4>PyTorch</h4><pre><code>{escape(code(visit.stop.network, shape))}</code></pre>"
+    except ValueError as error:  # it has no such layer
+        blocks += f'<p class="quiet">PyTorch: {escape(str(error))}</p>'
+    return f"<details><summary>The code</summary>{blocks}</details>"
 
 
 def _numbers(visit: Visit) -> list[tuple[str, str]]:
@@ -101,7 +144,7 @@ def _row(visit: Visit, most: int) -> str:
 def _picture(values: Array, alt: str, classes: str) -> str:
     """An <img> with its picture in it: JPEG, or PNG where it is small."""
     height, width = values.shape[:2]
-    small = width < SMALL
+    small = width < ENLARGED
     classes = " ".join(filter(None, (classes, "pixels" if small else "")))
     return (
         f'<img class="{classes}" alt="{escape(alt)}" width="{width}" height="{height}" '
@@ -110,8 +153,11 @@ def _picture(values: Array, alt: str, classes: str) -> str:
 
 
 def _data_url(values: Array, extension: str) -> str:
-    kind = {".png": "png", ".jpg": "jpeg"}[extension]
-    return f"data:image/{kind};base64,{base64.b64encode(encoded(values, extension, quality=84)).decode('ascii')}"
+    return _url(encoded(values, extension, quality=84), {".png": "png", ".jpg": "jpeg"}[extension])
+
+
+def _url(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def _kernels(visit: Visit) -> str:
