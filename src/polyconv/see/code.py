@@ -119,10 +119,6 @@ def _call(name: str, *positional: object, **named: object) -> str:
     return f"{name}({', '.join(shown)})"
 
 
-def _unless(value: Sizes, plain: int) -> dict[str, Sizes]:
-    return {} if set(value) <= {plain} else {"": value}
-
-
 def _named(**values: tuple[Sizes, int]) -> dict[str, object]:
     """The arguments that are not what a framework assumes."""
     return {name: value for name, (value, plain) in values.items() if set(value) != {plain}}
