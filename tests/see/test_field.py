@@ -82,7 +82,7 @@ def test_the_command(kind, tmp_path):
     ("words_", "message"),
     [
         (("conv 3x3x3 4", "--field"), "has 2 axes, the network 'conv 3x3x3 4' has 3"),
-        (("conv 3x3 4", "--field", "--matrix"), "are two drawings"),
+        (("conv 3x3 4", "--field", "--matrix"), "are different drawings"),
         (("conv 3x3 4", "--picture", "missing.jpg"), "Add --field"),
         (("conv 3x3 4", "--field", "--picture", "missing.jpg"), "cannot read missing.jpg"),
         (("conv 3x3 4", "--field", "--input", "5000x5000"), "at most 1024 pixels"),

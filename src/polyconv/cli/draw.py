@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -40,6 +40,7 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
 @click.option("-o", "--output", "path", required=True, metavar="FILE", help=".gif .svg .png .webp .apng .mp4 .html")
 @click.option("--matrix", is_flag=True, help="Draw the layer's sparse matrix and its transpose.")
 @click.option("--field", is_flag=True, help="The receptive field growing over a photograph.")
+@click.option("--features", is_flag=True, help="Some channels of each stage, for a photograph.")
 @click.option("--picture", type=click.Path(), help="The photograph; the one that ships if not given.")
 @click.option("--weights", type=click.Path(), help="For a photograph: an .npz file, arrays by name.")
 @click.option("--view", type=click.Choice(["stamp", "slide"]), default="stamp", help="Of transposed layers.")
@@ -54,6 +55,7 @@ def draw(
     path: str,
     matrix: bool,
     field: bool,
+    features: bool,
     picture: str | None,
     weights: str | None,
     view: str,
@@ -68,14 +70,14 @@ def draw(
     from polyconv.see.drawing import EXTENSIONS
 
     checked_output(path, EXTENSIONS)
-    kinds = [name for name, wanted in (("--matrix", matrix), ("--field", field)) if wanted]
+    kinds = [name for name, wanted in (("--matrix", matrix), ("--field", field), ("--features", features)) if wanted]
     if len(kinds) > 1:
-        raise ValueError(f"{' and '.join(kinds)} are two drawings. Give one of them")
+        raise ValueError(f"{' and '.join(kinds)} are different drawings. Give one of them")
     theme = "dark" if dark else "light"
-    if field:
-        drawing = _on_photograph(given, kinds[0], size, picture, weights, theme)
+    if field or features:
+        drawing = _on_photograph(given, kinds[0], size, picture, weights, theme, seed)
     elif picture is not None or weights is not None:
-        raise ValueError("--picture and --weights belong to the drawings of a photograph. Add --field")
+        raise ValueError("--picture and --weights belong to the drawings of a photograph. Add --field or --features")
     else:
         drawing = _drawing(given.network, size, matrix, view, theme, seed)
     try:
@@ -105,20 +107,28 @@ def _drawing(network: Network, size: tuple[int, ...] | None, matrix: bool, view:
 
 
 def _on_photograph(
-    given: Given, kind: str, size: tuple[int, ...] | None, picture: str | None, weights: str | None, theme: str
+    given: Given,
+    kind: str,
+    size: tuple[int, ...] | None,
+    picture: str | None,
+    weights: str | None,
+    theme: str,
+    seed: int,
 ) -> Drawing:
     """A drawing over a photograph."""
     from polyconv.cli.run import read_weights
+    from polyconv.see.features import draw_features
     from polyconv.see.field import draw_field
 
     if size is None and given.in_shape is not None:  # a named network: the size it was published with
         size = given.in_shape[2:]
     _, spatial = _split(given.network, size)
     arrays = None if weights is None else read_weights(weights)
+    colours: Literal["light", "dark"] = "dark" if theme == "dark" else "light"
     try:
-        return draw_field(
-            given.network, picture, input_size=spatial, weights=arrays, theme="dark" if theme == "dark" else "light"
-        )
+        if kind == "--field":
+            return draw_field(given.network, picture, input_size=spatial, weights=arrays, theme=colours)
+        return draw_features(given.network, picture, input_size=spatial, weights=arrays, seed=seed, theme=colours)
     except TypeError as error:  # a dtype that does not fit
         raise ValueError(str(error)) from None
 
