@@ -14,7 +14,7 @@ from polyconv.see.photo import TOP, Plate
 from polyconv.see.shapes import Picture, Shape, Text, rect
 from polyconv.see.theme import theme_named
 
-NAMES, GAP, ROW, VALUE = 130.0, 12.0, 26.0, 50.0
+NAMES, GAP, ROW, VALUE = 160.0, 12.0, 26.0, 50.0
 
 
 @dataclass(frozen=True, eq=False)
