@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from click.testing import CliRunner
 
 import polyconv as pc
+from polyconv.cli import commands
 from polyconv.see.costs import draw_costs
 from polyconv.see.shapes import Polygon, Text
 
@@ -25,3 +27,11 @@ def test_times_are_a_column_where_they_were_measured():
     said = [s.text for s in draw_costs(comparison, theme="dark").picture().shapes if isinstance(s, Text)]
     assert "time (ms)" in said
     assert {row.kind for row in comparison.rows} <= set(said)
+
+
+def test_the_command_draws_it(tmp_path):
+    target = tmp_path / "costs.svg"
+    words = ["compare", "conv 3x3 8 same", "--input", "8x9x9", "--chart"]
+    assert CliRunner().invoke(commands, [*words, str(target)]).exit_code == 0
+    assert "depthwise separable" in target.read_text()
+    assert CliRunner().invoke(commands, [*words, str(tmp_path / "costs.gif")]).exit_code == 2

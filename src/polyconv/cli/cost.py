@@ -90,22 +90,33 @@ def architectures() -> None:
 @click.command(
     cls=Command,
     short_help="What other kinds of convolution would cost in a layer's place.",
-    examples=('polyconv compare "conv 3x3 64 same" --input 32x56x56',),
+    examples=(
+        'polyconv compare "conv 3x3 64 same" --input 32x56x56',
+        'polyconv compare "conv 3x3 64 same" --input 32x56x56 --chart costs.svg',
+    ),
 )
 @network_argument
 @input_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def compare(given: Given, input_shape: tuple[int, ...] | None, as_json: bool) -> None:
+@click.option("--chart", type=click.Path(), metavar="FILE", help="Also draw a chart: .svg or .png.")
+def compare(given: Given, input_shape: tuple[int, ...] | None, as_json: bool, chart: str | None) -> None:
     """Compare one convolution with what other kinds would cost at the same input and output.
 
     Parameters, MACs, receptive field and the time on this machine, each with its ratio to the standard convolution.
     """
+    from polyconv._files import checked_output
     from polyconv.cli.run import check_memory
     from polyconv.count.alternatives import compare
 
+    if chart is not None:
+        checked_output(chart, (".svg", ".png"))
     comparison = compare(given.network, batched(input_shape, given))
     check_memory(*(row.report for row in comparison.rows))
     comparison = comparison.timed()
+    if chart is not None:
+        from polyconv.see.costs import draw_costs
+
+        draw_costs(comparison).save(chart)
     if as_json:
         click.echo(json.dumps(comparison.as_dict(), indent=2))
         return
