@@ -33,6 +33,7 @@ from polyconv.run.cpu.algorithms.winograd_tiles import (
     Shape,
     Tile,
     blocking,
+    chunking,
     cost,
     obstacle,
     own_bytes,
@@ -74,11 +75,11 @@ class PixelKernel(WinogradKernel):
         self.trash = k.byte_at(k.scratch, _pointer_bytes(shape))
         return k.at(self.trash, _trash_lanes(shape))
 
-    def point_inputs(self, number: Value) -> None:
+    def point_inputs(self, cluster: Value, number: Value) -> None:
         """Write the addresses of all inputs of a tile, [summed tap][point]; padding is the row of zeros."""
         k, w, shape = self.k, self.w, self.shape
         picture, places = self.origin(number)
-        base = k.byte_at(w["x"], picture * w["batch_stride"])
+        base = k.at(k.byte_at(w["x"], picture * w["batch_stride"]), cluster * shape.channels)
         zeros = k.at(w["packed"], self.zeros_at())
         reaches = []
         for axis, found in enumerate(shape.short):
@@ -118,13 +119,13 @@ class PixelKernel(WinogradKernel):
                 offset, valid = offset + more, valid & also
             k.store(k.select(valid, k.byte_at(base, offset), self.trash), k.word_at(self.sinks, place))
 
-    def transform_run(self, number: Value, place: Value, v: Value) -> None:
+    def transform_run(self, cluster: Value, number: Value, place: Value, v: Value) -> None:
         """Runs are single tiles here."""
         k, shape = self.k, self.shape
-        self.point_inputs(number)
+        self.point_inputs(cluster, number)
         stride = self.w["block_tiles"] * shape.row  # from point to point
         target = k.at(v, place * shape.row)
-        whole, rest = divmod(self.problem.in_channels, shape.lanes)
+        whole, rest = divmod(shape.channels, shape.lanes)
         with k.loop(0, len(shape.summed)) as tap:
             sources = k.word_at(self.sources, tap * shape.points)
             sink = k.at(target, tap * shape.padded)
@@ -195,10 +196,9 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     counts = [len(found) for found in starts]
     tiles = sizes.batch * product(counts)
     out_blocks = shape.blocks.count * problem.groups
-    block, fused = blocking(shape, target, tiles, out_blocks, threads, item)
+    block, fused = blocking(shape, target, tiles, threads, item)
     blocks = -(-tiles // block)
-    chunk = out_blocks if fused else max(1, out_blocks // max(1, 4 * threads // blocks))
-    chunks = -(-out_blocks // chunk)
+    chunk, chunks = chunking(shape, fused, blocks, threads)
     out_stride, at = problem.out_channels * item, sum(counts)
     axes: list[int] = []
     for axis in reversed(range(problem.ndim)):

@@ -41,8 +41,8 @@ class WinogradKernel(ABC):
         """Lay out what comes before M in scratch; returns where M starts."""
 
     @abstractmethod
-    def transform_run(self, number: Value, place: Value, v: Value) -> None:
-        """Transform ``run`` tiles from ``number`` on into V of a block, from ``place`` on."""
+    def transform_run(self, cluster: Value, number: Value, place: Value, v: Value) -> None:
+        """Transform a cluster's channels of ``run`` tiles from ``number`` on into V of a block, from ``place`` on."""
 
     @abstractmethod
     def inverse_run(
@@ -64,13 +64,15 @@ class WinogradKernel(ABC):
 
     # -- the transform of the inputs
     def write_transforms(self) -> None:
-        """Items are runs of tiles; the fused way, V is the thread's own and holds one block."""
-        k, w = self.k, self.w
+        """Items are runs of tiles, of each cluster; the fused way, V is the thread's own and holds one block."""
+        k, w, several = self.k, self.w, self.shape.clusters > 1
+        runs = w["tiles"] // w["run"]
         with k.loop(k.first, k.last) as item:
-            number = item * w["run"]
+            cluster = item // runs if several else k.integer(0)
+            number = (item % runs if several else item) * w["run"]
             shared = k.at(w["workspace"], (number // w["block_tiles"]) * self.v_size())
             v = k.select(w["fused"].ne(0), self.own_v(), shared)
-            self.transform_run(number, number % w["block_tiles"], v)
+            self.transform_run(cluster, number, number % w["block_tiles"], v)
 
     def v_size(self) -> Value:
         """Elements of V for one block of tiles."""
@@ -108,20 +110,33 @@ class WinogradKernel(ABC):
 
     # -- the products
     def write_products(self) -> None:
-        """Items are (chunk of output blocks, block of tiles), tiles innermost."""
-        k, w = self.k, self.w
+        """Items are (chunk of output blocks, block of tiles), tiles innermost; with clusters, chunks of these."""
+        k, w, shape = self.k, self.w, self.shape
         with k.loop(k.first, k.last) as item:
             block = item % w["blocks"]
             start = block * w["block_tiles"]
             count = k.minimum(w["tiles"] - start, w["block_tiles"])
             fused = w["fused"].ne(0)
             v = k.select(fused, self.own_v(), k.at(w["workspace"], block * self.v_size()))
-            with k.when(fused):
+
+            def transform(cluster: Value | None) -> None:
                 runs = start // w["run"]
+                if cluster is not None:
+                    runs = runs + cluster * (w["tiles"] // w["run"])
                 k.call("run0", "void", k.args, runs, runs + count // w["run"], k.scratch)
+
             low = (item // w["blocks"]) * w["chunk"]
-            with k.loop(low, k.minimum(low + w["chunk"], w["out_blocks"])) as out_block:
-                self.multiply(out_block, start, count, v)
+            if shape.clusters == 1:
+                with k.when(fused):
+                    transform(None)
+                with k.loop(low, k.minimum(low + w["chunk"], w["out_blocks"])) as out_block:
+                    self.multiply(out_block, start, count, v)
+            else:
+                own = shape.cluster * shape.blocks.count
+                with k.loop(low, k.minimum(low + w["chunk"], k.integer(shape.clusters))) as cluster:
+                    transform(cluster)
+                    with k.loop(cluster * own, (cluster + 1) * own, nonempty=True) as out_block:
+                        self.multiply(out_block, start, count, v)
 
     def multiply(self, out_block: Value, start: Value, count: Value, v: Value) -> None:
         """One block of output channels for one block of tiles: choose the code for its width."""
@@ -132,7 +147,8 @@ class WinogradKernel(ABC):
         channel = group * blocks.channels + inner * sum(blocks.main)
         bias = k.at(self.w["packed"], lane)
         u = k.at(self.w["packed"], lane * (self.shape.points * self.shape.depth) + blocks.lanes * groups)
-        first = k.at(v, group * (self.problem.in_channels // groups))
+        place = group % self.shape.cluster if self.shape.clusters > 1 else group
+        first = k.at(v, place * (self.problem.in_channels // groups))
 
         def write(lanes: tuple[int, ...], stored: int) -> None:
             self.products(lanes, u, first, count)

@@ -22,6 +22,7 @@ from polyconv.run.cpu.algorithms.winograd_tiles import (
     Shape,
     Tile,
     blocking,
+    chunking,
     cost,
     obstacle,
     own_bytes,
@@ -71,13 +72,13 @@ class PlaneKernel(WinogradKernel):
         return k.byte_at(k.scratch, self.w["m_at"])
 
     # -- inputs
-    def transform_run(self, number: Value, place: Value, v: Value) -> None:
+    def transform_run(self, cluster: Value, number: Value, place: Value, v: Value) -> None:
         """Turn the run's input and transform its tiles, one vector of channels after the other."""
         k, w, shape = self.k, self.w, self.shape
         picture, places = self.origin(number)
-        base = k.byte_at(w["x"], picture * w["batch_stride"])
+        base = k.byte_at(w["x"], picture * w["batch_stride"] + cluster * w["channel_stride"] * shape.channels)
         target = k.at(v, place * shape.row)
-        whole, rest = divmod(self.problem.in_channels, shape.lanes)
+        whole, rest = divmod(shape.channels, shape.lanes)
         with k.loop(0, len(shape.summed)) as tap:
             origin = self.tap_origin(tap, places)
             sink = k.at(target, tap * shape.padded)
@@ -238,10 +239,10 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     counts = [len(found) for found in starts]
     tiles = sizes.batch * product(counts)
     out_blocks = shape.blocks.count * problem.groups
-    wanted, fused = blocking(shape, target, tiles, out_blocks, threads, item)
+    wanted, fused = blocking(shape, target, tiles, threads, item)
     block = run * max(1, wanted // run)
     blocks = ceil_div(tiles, block)
-    chunk = out_blocks if fused else max(1, out_blocks // max(1, 4 * threads // blocks))
+    chunk, chunks = chunking(shape, fused, blocks, threads)
     reach = shape.grid[-1] - 1
     spread = max(starts[-1][:run]) - starts[-1][0]
     dilation = problem.dilation[-1]
@@ -257,7 +258,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
         *_axes(sizes, counts, item),
     )  # fmt: skip
     scratch = m_at + own_bytes(shape, block, fused)
-    steps = [Phase("run1", blocks * ceil_div(out_blocks, chunk))]
+    steps = [Phase("run1", blocks * chunks)]
     if not fused:
         steps.insert(0, Phase("run0", tiles // run))
     name = "x".join(map(str, shape.outputs))

@@ -23,6 +23,7 @@ ROWS = 14  # tiles held in registers by the matrix product, for two vectors of c
 SHORT = {3: (4, 2), 5: (2,), 7: (4,)}  # taps of an axis -> outputs of a tile, the usual one first
 SHARE_OF_L2 = 0.5  # for V of a block of tiles
 FEWEST = 16  # channels of a group, in and out
+TOGETHER = 64  # channels, at least, whose groups are transformed together: the addresses are worked out once for them
 WORTH = 10e-6  # seconds a call must save before exactness on integers is given up
 
 
@@ -111,9 +112,26 @@ class Shape:
         return list(itertools.product(*ranges))
 
     @cached_property
+    def cluster(self) -> int:
+        """Groups whose channels lie in V together; the clusters of a layer are worked on one after the other."""
+        groups, channels = self.problem.groups, self.problem.in_channels // self.problem.groups
+        divisors = [count for count in range(1, groups + 1) if groups % count == 0]
+        return next((count for count in divisors if count * channels >= TOGETHER), groups)
+
+    @cached_property
+    def clusters(self) -> int:
+        """How many; with more than one, every thread transforms what it multiplies."""
+        return self.problem.groups // self.cluster
+
+    @cached_property
+    def channels(self) -> int:
+        """Input channels of a cluster."""
+        return self.problem.in_channels // self.clusters
+
+    @cached_property
     def padded(self) -> int:
-        """Input channels rounded up to whole vectors."""
-        return -(-self.problem.in_channels // self.lanes) * self.lanes
+        """Input channels of a cluster rounded up to whole vectors."""
+        return -(-self.channels // self.lanes) * self.lanes
 
     @cached_property
     def row(self) -> int:
@@ -197,15 +215,24 @@ def tile_starts(shape: Shape, out_size: tuple[int, ...]) -> list[list[int]]:
     return found
 
 
-def blocking(shape: Shape, target: Target, tiles: int, out_blocks: int, threads: int, item: int) -> tuple[int, bool]:
-    """Tiles of a block; and whether V stays in a thread's scratch (many tiles) or is shared (few)."""
+def blocking(shape: Shape, target: Target, tiles: int, threads: int, item: int) -> tuple[int, bool]:
+    """Tiles of a block; and whether V stays in a thread's scratch (many tiles, or clusters) or is shared (few)."""
     one = shape.points * shape.row * item
     most = int(target.l2_bytes * SHARE_OF_L2) // one
     runs = max(1, min(4, most // ROWS))
     block = ROWS * runs
+    if shape.clusters > 1:
+        return min(block, tiles), True
     if tiles >= 2 * threads * block and most >= ROWS:
         return block, True
     return min(block, tiles), False
+
+
+def chunking(shape: Shape, fused: bool, blocks: int, threads: int) -> tuple[int, int]:
+    """How many output blocks (or clusters, where there are several) an item takes, and how many chunks that makes."""
+    count = shape.clusters if shape.clusters > 1 else shape.blocks.count * shape.problem.groups
+    chunk = count if fused and shape.clusters == 1 else max(1, count // max(1, 4 * threads // blocks))
+    return chunk, -(-count // chunk)
 
 
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
@@ -223,8 +250,8 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     )
     vectors = shape.blocks.vectors * problem.groups
     products = tiles * shape.points * shape.depth * vectors / 3.3e9
-    moved = tiles * shape.points * (shape.row / shape.lanes * 4 + vectors * 3.5) / 3.3e9
-    block, _ = blocking(shape, target, max(tiles, 1), vectors, max(threads, 2), item)
+    moved = tiles * shape.points * (shape.clusters * shape.row / shape.lanes * 4 + vectors * 3.5) / 3.3e9
+    block, _ = blocking(shape, target, max(tiles, 1), max(threads, 2), item)
     u_bytes = shape.points * shape.depth * shape.blocks.lanes * problem.groups * item
     reading = u_bytes * -(-max(tiles, 1) // block) / 45e9
     return (1.15 * (max(products, reading) + moved) + WORTH) / threads
