@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from polyconv.count.alternatives import Comparison, compare
     from polyconv.count.field import MisalignedError, receptive_field
     from polyconv.count.matrix import matrix
+    from polyconv.see.correlation import draw_correlation
     from polyconv.see.costs import draw_costs
     from polyconv.see.features import draw_features
     from polyconv.see.field import draw_field
@@ -69,6 +70,7 @@ __all__ = [
     "conv",
     "conv_transpose",
     "depthwise_conv",
+    "draw_correlation",
     "draw_costs",
     "draw_features",
     "draw_field",
@@ -90,6 +92,7 @@ _LATER = {  # what is imported when it is first used
     "architectures": "polyconv.architectures",
     "compare": "polyconv.count.alternatives",
     "check": "polyconv.count.advice",
+    "draw_correlation": "polyconv.see.correlation",
     "draw_costs": "polyconv.see.costs",
     "draw_features": "polyconv.see.features",
     "draw_field": "polyconv.see.field",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -33,6 +33,7 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
         'polyconv draw "transposed 3x3 1 stride 2 padding 1" --view slide -o transposed.html',
         'polyconv draw "conv 3x3 1 nobias" --input 4x4 --matrix -o matrix.svg',
         'polyconv draw "3 * (conv 3x3 8 dilation 2 same)" --field --picture picture.jpg -o field.gif',
+        'polyconv draw "2 * (conv 3x3 16 same groups 4)" --input 8x32x32 --correlation -o groups.png',
     ),
 )
 @network_argument
@@ -41,8 +42,10 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
 @click.option("--matrix", is_flag=True, help="Draw the layer's sparse matrix and its transpose.")
 @click.option("--field", is_flag=True, help="The receptive field growing over a photograph.")
 @click.option("--features", is_flag=True, help="Some channels of each stage, for a photograph.")
+@click.option("--correlation", is_flag=True, help="How far the filters of neighbouring layers go together.")
+@click.option("--over", type=click.Choice(["noise", "photograph"]), help="For --correlation: what is responded to.")
 @click.option("--picture", type=click.Path(), help="The photograph; the one that ships if not given.")
-@click.option("--weights", type=click.Path(), help="For a photograph: an .npz file, arrays by name.")
+@click.option("--weights", type=click.Path(), help="An .npz file, arrays by name; uniform or random ones if not given.")
 @click.option("--view", type=click.Choice(["stamp", "slide"]), default="stamp", help="Of transposed layers.")
 @click.option("--frame", type=int, help="For .svg and .png: which frame, counted from 0.")
 @click.option("--sheet", is_flag=True, help="For .png: all frames on one sheet.")
@@ -56,6 +59,8 @@ def draw(
     matrix: bool,
     field: bool,
     features: bool,
+    correlation: bool,
+    over: str | None,
     picture: str | None,
     weights: str | None,
     view: str,
@@ -70,14 +75,19 @@ def draw(
     from polyconv.see.drawing import EXTENSIONS
 
     checked_output(path, EXTENSIONS)
-    kinds = [name for name, wanted in (("--matrix", matrix), ("--field", field), ("--features", features)) if wanted]
+    every = {"--matrix": matrix, "--field": field, "--features": features, "--correlation": correlation}
+    kinds = [name for name, wanted in every.items() if wanted]
     if len(kinds) > 1:
         raise ValueError(f"{' and '.join(kinds)} are different drawings. Give one of them")
+    if over is not None and not correlation:
+        raise ValueError("--over belongs to --correlation. Add it")
     theme = "dark" if dark else "light"
-    if field or features:
-        drawing = _on_photograph(given, kinds[0], size, picture, weights, theme, seed)
+    if field or features or correlation:
+        drawing = _with_weights(given, kinds[0], size, over, picture, weights, theme, seed)
     elif picture is not None or weights is not None:
-        raise ValueError("--picture and --weights belong to the drawings of a photograph. Add --field or --features")
+        raise ValueError(
+            "--picture and --weights belong to other drawings of the network. Add --field, --features or --correlation"
+        )
     else:
         drawing = _drawing(given.network, size, matrix, view, theme, seed)
     try:
@@ -106,29 +116,34 @@ def _drawing(network: Network, size: tuple[int, ...] | None, matrix: bool, view:
     )
 
 
-def _on_photograph(
+def _with_weights(
     given: Given,
     kind: str,
     size: tuple[int, ...] | None,
+    over: str | None,
     picture: str | None,
     weights: str | None,
     theme: str,
     seed: int,
 ) -> Drawing:
-    """A drawing over a photograph."""
+    """A drawing over a photograph, or of the weights themselves."""
     from polyconv.cli.run import read_weights
+    from polyconv.see.correlation import draw_correlation
     from polyconv.see.features import draw_features
     from polyconv.see.field import draw_field
 
     if size is None and given.in_shape is not None:  # a named network: the size it was published with
-        size = given.in_shape[2:]
-    _, spatial = _split(given.network, size)
-    arrays = None if weights is None else read_weights(weights)
-    colours: Literal["light", "dark"] = "dark" if theme == "dark" else "light"
+        size = given.in_shape[1:]
+    channels, spatial = _split(given.network, size)
+    options: dict[str, Any] = {"weights": None if weights is None else read_weights(weights), "theme": theme}
     try:
+        if kind == "--correlation":
+            over = over or ("noise" if picture is None else "photograph")
+            options |= {"over": over, "picture": picture, "input_size": None if over == "noise" else spatial}
+            return draw_correlation(given.network, in_channels=channels, seed=seed, **options)
         if kind == "--field":
-            return draw_field(given.network, picture, input_size=spatial, weights=arrays, theme=colours)
-        return draw_features(given.network, picture, input_size=spatial, weights=arrays, seed=seed, theme=colours)
+            return draw_field(given.network, picture, input_size=spatial, **options)
+        return draw_features(given.network, picture, input_size=spatial, seed=seed, **options)
     except TypeError as error:  # a dtype that does not fit
         raise ValueError(str(error)) from None
 

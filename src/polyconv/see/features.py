@@ -17,7 +17,7 @@ from polyconv.run.weights import checked_weights
 from polyconv.see import numbers as text
 from polyconv.see.arrange import MARGIN, ROOM, SMALL
 from polyconv.see.drawing import Drawing
-from polyconv.see.photo import TOP, Photo, Plate, channels_for, for_network, placed
+from polyconv.see.photo import TOP, Photo, Plate, as_channels, channels_for, for_network, placed
 from polyconv.see.shapes import Picture, Shape, Text
 from polyconv.see.theme import theme_named
 
@@ -105,16 +105,15 @@ def draw_features(
     read = read or channels_for(net)
     photo = for_network(net, picture, input_size, read)
     arrays = net.weights(read, seed, ndim=2) if weights is None else dict(weights)
-    planes = np.moveaxis(photo, -1, 0)
-    x = planes if read == 3 else np.stack([planes.mean(axis=0)] * read)
-    maps = _run(net, np.ascontiguousarray(x[None], dtype=np.float32), arrays)
-    named = (("input", x), *((node.text, y[0]) for node, y in zip(net.nodes, maps, strict=True)))
+    x = as_channels(photo, read)
+    maps = every_output(net, x[None], arrays)
+    named = (("input", x), *((node.text, maps[index][0]) for index, node in enumerate(net.nodes)))
     note = f"Random weights, seed {seed}." if weights is None else "With the given weights."
     return Drawing(FeatureComposer(f"Feature maps of {net}", colours, named, channels, note))
 
 
-def _run(network: Network, x: Array, arrays: Mapping[str, Any]) -> list[Array]:
-    """Every node's output."""
+def every_output(network: Network, x: Array, arrays: Mapping[str, Any]) -> dict[int, Array]:
+    """Every node's output (batch, channels, *spatial) under its index, the input's under -1."""
     dtype = next((np.asarray(array).dtype for array in arrays.values()), x.dtype)
     values: dict[int, Array] = {INPUT: x.astype(dtype)}
     for index, node in enumerate(network.nodes):
@@ -125,4 +124,4 @@ def _run(network: Network, x: Array, arrays: Mapping[str, Any]) -> list[Array]:
         keys = node.layer.parameters(inputs[0].shape[1], 2)
         own = {f"0.{key}": arrays[f"{node.name}.{key}"] for key in keys}
         values[index] = Network((node.layer,)).bind(own)(inputs[0])
-    return [values[index] for index in range(len(network.nodes))]
+    return values

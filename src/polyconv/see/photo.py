@@ -148,6 +148,13 @@ def channels_for(network: Network) -> int:
     return 3
 
 
+def as_channels(photo: Array, channels: int) -> Array:
+    """A photograph (height, width, 3) as (channels, height, width): its colours for 3, else its brightness in each."""
+    planes = np.moveaxis(photo, -1, 0)
+    x = planes if channels == 3 else np.stack([planes.mean(axis=0)] * channels)
+    return np.ascontiguousarray(x, dtype=np.float32)
+
+
 def _covering(pixels: Array, size: Sizes) -> Array:
     """The picture scaled and cut to a size, its middle kept."""
     from PIL import Image, ImageOps
