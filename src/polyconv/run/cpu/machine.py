@@ -19,7 +19,7 @@ from typing import Any
 from polyconv.run.cpu import cache, linker
 from polyconv.run.cpu.target import Target
 
-FORMAT = 1  # part of every key: raise it when objects made by an older polyconv must not be used
+FORMAT = 2  # part of every key: raise it when objects made by an older polyconv must not be used
 
 LOCK = threading.RLock()
 
@@ -216,13 +216,18 @@ def _emit(ir: str, target: Target, what: str, kind: str) -> Any:
 
 
 def _optimise(llvm: ModuleType, machine: Any, module: Any) -> None:
-    """LLVM's middle passes, without its vectorisers and unroller: the loops arrive the way they should stay."""
+    """What the code generator does not do itself: inlining, memory to registers, dead code.
+
+    The loops arrive the way they should stay, so LLVM's usual passes doubled the time to compile and left the speed of
+    60 kernels of every kind where it was (docs/engine-machinery.md).
+    """
     options = llvm.create_pipeline_tuning_options(speed_level=2)
-    options.loop_vectorization = False
-    options.slp_vectorization = False
-    options.loop_unrolling = False
-    options.loop_interleaving = False
-    with llvm.create_pass_builder(machine, options) as builder, builder.getModulePassManager() as passes:
+    with llvm.create_pass_builder(machine, options) as builder, llvm.create_new_module_pass_manager() as passes:
+        passes.add_always_inliner_pass()
+        passes.add_sroa_pass()
+        passes.add_simplify_cfg_pass()
+        passes.add_instruction_combine_pass()
+        passes.add_aggressive_dce_pass()
         passes.run(module, builder)
 
 

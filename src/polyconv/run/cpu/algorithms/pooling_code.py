@@ -291,15 +291,16 @@ class _First(_Pool):
             k.store(self.edge(), k.at(line, at))
         with k.loop(before + (size + (k.lanes - 1)) // k.lanes * k.lanes, w["row_length"]) as at:
             k.store(self.edge(), k.at(line, at))
+        rest = k.mask(size % k.lanes)  # the same for every row
         with k.loop(first, last) as channel:
             plane, target = k.at(x, channel * w["channel_stride"]), k.at(out, channel * w["out_channel_stride"])
-            self.outer(plane, target, low, high, lambda row: self.row(row, low[-1], high[-1]))
+            self.outer(plane, target, low, high, lambda row: self.row(row, rest, low[-1], high[-1]))
 
     def edge(self) -> Value:
         """What padding holds, as a scalar."""
         return self.k.constant(0.0 if self.average else -inf, self.k.scalar)
 
-    def row(self, row: _Row, low: Value, high: Value) -> None:
+    def row(self, row: _Row, rest: Value, low: Value, high: Value) -> None:
         """Combine input rows into the line in scratch, then strided vectors of it into outputs."""
         k, size = self.k, self.w[f"size{self.ndim - 1}"]
         line = k.at(k.scratch, self.w["row_before"])
@@ -323,7 +324,7 @@ class _First(_Pool):
         with k.loop(pairs, whole, k.lanes) as at:
             vector(at, 1, None)
         with k.when(whole < size):
-            vector(whole, 1, k.mask(size - whole))
+            vector(whole, 1, rest)
         self.outputs(row, low, high)
 
     def outputs(self, row: _Row, low: Value, high: Value) -> None:
