@@ -63,7 +63,7 @@ def emit(problem: Problem, tile: Tile, target: Target) -> str:
 class PlaneKernel(WinogradKernel):
     """Inputs and outputs through turned strips."""
 
-    names = (*NAMES, "channel_stride", "plane", "columns", "out_columns", "sinks_at", "m_at")
+    names = (*NAMES, "channel_stride", "plane", "columns", "out_columns", "used_columns", "sinks_at", "m_at")
 
     def place_scratch(self) -> Value:
         """The strip of inputs, then that of outputs."""
@@ -199,7 +199,7 @@ class PlaneKernel(WinogradKernel):
     def write_planes(self, lanes: int, used: int, planes: Value, places: list[Value]) -> None:
         """The strip of one vector of channels, row by row, into their planes."""
         k, w, shape, last = self.k, self.w, self.shape, self.problem.ndim - 1
-        left = k.minimum(w[f"out_size{last}"] - places[last], w["out_columns"])
+        left = k.minimum(w[f"out_size{last}"] - places[last], w["used_columns"])  # the next run may be another thread's
         with k.loop(0, product(shape.outputs[:-1]), nonempty=True) as row:
             rest, offset, columns = row, places[last] * self.k.bytes, left
             for axis in reversed(range(last)):
@@ -247,15 +247,16 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     spread = max(starts[-1][:run]) - starts[-1][0]
     dilation = problem.dilation[-1]
     columns = _whole(spread + reach * dilation + 1, shape.lanes)
-    out_columns = _whole(spread + (shape.outputs[-1] - 1) * dilation + 1, shape.lanes)
+    used_columns = spread + (shape.outputs[-1] - 1) * dilation + 1
+    out_columns = _whole(used_columns, shape.lanes)
     sinks_at = product(shape.grid[:-1]) * columns * shape.lanes * item
     m_at = sinks_at + product(shape.outputs[:-1]) * out_columns * shape.lanes * item
     plane = product(sizes.out_size) * item
     table = np.array(list(itertools.chain(*starts)), np.int64)
     arguments = words(
         table, tiles, block, blocks, int(fused), run, chunk, out_blocks, sizes.x_strides[0] * item,
-        plane * problem.out_channels, sizes.x_strides[1] * item, plane, columns, out_columns, sinks_at, m_at,
-        *_axes(sizes, counts, item),
+        plane * problem.out_channels, sizes.x_strides[1] * item, plane, columns, out_columns, used_columns,
+        sinks_at, m_at, *_axes(sizes, counts, item),
     )  # fmt: skip
     scratch = m_at + own_bytes(shape, block, fused)
     steps = [Phase("run1", blocks * chunks)]
