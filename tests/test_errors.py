@@ -46,6 +46,8 @@ CHANNELS: list[Row] = [
     ("depthwise multiplier", lambda: pc.depthwise_conv(a(1, 3, 8), a(4, 1, 3)), ["3", "4"]),
     ("pointwise weight", lambda: pc.pointwise_conv(a(1, 3, 8, 8), a(4, 5)), ["3", "5"]),
     ("pointwise kernel", lambda: pc.pointwise_conv(a(1, 3, 8, 8), a(4, 3, 3, 1)), ["(4, 3, 3, 1)"]),
+    ("pointwise shape as given", lambda: pc.pointwise_conv(a(1, 3, 8, 8), a(4, 5)), ["weight=(4, 5)"]),
+    ("pointwise axes", lambda: pc.pointwise_conv(a(1, 3, 8, 8), a(4, 3, 1)), ["(4, 3, 1)", "2", "(1, 3, 8, 8)"]),
     ("pointwise groups", lambda: pc.pointwise_conv(a(1, 6, 8), a(4, 2), groups=2), ["6", "2", "groups"]),
     ("separable middle", lambda: pc.separable_conv(a(1, 3, 8), a(6, 1, 3), a(4, 5)), ["6", "5"]),
     (
@@ -71,6 +73,23 @@ CHANNELS: list[Row] = [
 ]
 
 SHAPES: list[Row] = [
+    (
+        "depthwise bias of a separable",
+        lambda: pc.separable_conv(a(1, 3, 8), a(3, 1, 3), a(4, 3), depthwise_bias=a(4)),
+        ["depthwise_bias", "3", "4"],
+    ),
+    (
+        "a bias of a spatial",
+        lambda: pc.spatially_separable_conv(a(1, 2, 8, 8), [a(4, 2, 3, 1), a(4, 4, 1, 3)], [None, a(3)]),
+        ["biases[1]", "3", "4"],
+    ),
+    ("no weights", lambda: pc.spatially_separable_conv(a(1, 2, 8, 8), None), ["weights", "None"]),
+    (
+        "channels of a spatial",
+        lambda: pc.spatially_separable_conv(a(1, 2, 8, 8), [a(4, 3, 3, 1), a(4, 4, 1, 3)]),
+        ["2", "3", "weights[0]", "(4, 3, 3, 1)"],
+    ),
+    ("empty pointwise", lambda: pc.separable_conv(a(1, 3, 8), a(3, 1, 3), a(0, 3)), ["pointwise_weight", "(0, 3)"]),
     ("bias size", lambda: pc.conv(a(1, 3, 8), a(4, 3, 3), a(5)), ["bias", "5", "4"]),
     ("bias rank", lambda: pc.conv(a(1, 3, 8), a(4, 3, 3), a(4, 1)), ["bias", "(4, 1)", "4"]),
     ("transposed bias", lambda: pc.conv_transpose(a(1, 4, 8), a(4, 3, 3), a(4)), ["bias", "4", "3"]),
@@ -138,6 +157,10 @@ OPTIONS: list[Row] = [
     ("kernel size 0", lambda: pc.max_pool(a(1, 1, 8), 0), ["kernel_size", "0"]),
     ("kernel size per axis", lambda: pc.avg_pool(a(1, 1, 8, 8), (2, 2, 2)), ["kernel_size", "3", "2"]),
     ("kernel size float", lambda: pc.avg_pool(a(1, 1, 8, 8), 2.0), ["kernel_size", "2.0"]),
+    ("ceil_mode", lambda: pc.max_pool(a(1, 1, 8), 2, ceil_mode="up"), ["ceil_mode", "up"]),
+    ("count_include_pad", lambda: pc.avg_pool(a(1, 1, 8), 2, count_include_pad=0), ["count_include_pad", "0"]),
+    ("dilation 0", lambda: pc.conv(a(1, 1, 8), a(1, 1, 3), dilation=0), ["dilation", "0", "1", "none"]),
+    ("padding without a hash", lambda: pc.conv(a(1, 1, 8), a(1, 1, 3), padding={1: 2}), ["padding", "1: 2"]),
     ("padding mode", lambda: pc.conv(a(1, 1, 8), a(1, 1, 3), padding_mode="mirror"), ["mirror", "reflect"]),
     ("activation", lambda: pc.conv(a(1, 1, 8), a(1, 1, 3), activation="rellu"), ["rellu", "relu"]),
     ("activation type", lambda: pc.conv(a(1, 1, 8), a(1, 1, 3), activation=max), ["activation"]),
@@ -189,7 +212,8 @@ NETWORK: list[Row] = [
         ["nhwc"],
     ),
     ("channels of an input", lambda: bound()(a(1, 4, 8, 8)), ["4", "3"]),
-    ("rank of an input", lambda: bound()(a(1, 3, 8)), ["(1, 3, 8)"]),
+    ("rank of an input", lambda: bound()(a(3, 8, 8)), ["(3, 8, 8)", "height", "width"]),
+    ("dtype of weights", lambda: pc.network("conv 3 4").weights(in_channels=1, dtype="int8"), ["int8", "float64"]),
     ("input too small", lambda: bound()(a(1, 3, 2, 8)), ["3", "2"]),
     ("concat sizes", lambda: pc.network("concat(identity, conv 3 4)").out_shape((1, 2, 9)), ["9", "7"]),
     ("add channels", lambda: pc.network("add(identity, conv 3 4 same)").out_shape((1, 2, 9)), ["2", "4"]),
@@ -230,6 +254,19 @@ def test_the_check_of_messages_can_fail():
     assert missing("stride is 2.5", ["5"]) == ["5"]
 
 
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: pc.separable_conv(a(1, 3, 8), a(3, 1, 3, dtype="float64"), a(4, 3)), "depthwise_weight"),
+        (lambda: pc.separable_conv(a(1, 3, 8), a(3, 1, 3), a(4, 3, dtype="float64")), "pointwise_weight"),
+        (lambda: pc.spatially_separable_conv(a(1, 2, 8), [a(4, 2, 3)], [a(4, dtype="float64")]), r"biases\[0\]"),
+    ],
+)
+def test_a_mixture_names_the_array_to_convert(call, name):
+    with pytest.raises(TypeError, match=rf"{name} float64. Convert one: {name}\.astype\('float32'\)"):
+        call()
+
+
 def test_refused_before_any_work():
     """A layer of a huge output with one bad argument fails at once, without the memory for it."""
     x = np.lib.stride_tricks.as_strided(np.zeros(1, "float32"), (1, 64, 1 << 20, 1 << 20), (0, 0, 0, 0))
@@ -237,3 +274,9 @@ def test_refused_before_any_work():
         pc.conv(x, a(64, 64, 3, 3), a(63))
     with pytest.raises(TypeError, match="float64"):
         pc.conv(x, a(64, 64, 3, 3, dtype="float64"))
+    with pytest.raises(ValueError, match="pointwise"):  # the second layer's mistakes before the first layer's work
+        pc.separable_conv(x, a(64, 1, 3, 3), a(4, 64, 3, 3))
+    with pytest.raises(ValueError, match="axis 1: padding_mode 'circular'"):
+        pc.spatially_separable_conv(
+            x[..., :2], [a(4, 64, 3, 1), a(4, 4, 1, 9)], padding=(1, 4), padding_mode="circular"
+        )

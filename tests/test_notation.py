@@ -48,6 +48,14 @@ def test_the_order_of_words_and_the_space_between_them_do_not_matter(stages, see
         ("maxpool 2x2", "maxpool 2x2 stride 2"),
         ("transposed 4x4 8 output_padding 0", "transposed 4x4 8"),
         ("depthwise 3x3 multiplier 1", "depthwise 3x3"),
+        ("maxpool relu 3x3 stride 2", "maxpool 3x3 stride 2 | relu"),
+        ("avgpool 3x3 exclude_pad silu", "avgpool 3x3 exclude_pad | silu"),
+        ("globalpool max sigmoid", "globalpool max | sigmoid"),
+        ("upsample 2 gelu", "upsample 2 | gelu"),
+        ("conv 3x3 4 | batchnorm relu", "conv 3x3 4 | batchnorm | relu"),
+        ("identity tanh", "identity | tanh"),
+        ("add(identity, batchnorm) relu | relu6", "add(identity, batchnorm) | relu | relu6"),
+        ("2 * (concat(identity, relu) hardswish)", "2 * (concat(identity, relu) | hardswish)"),
     ],
 )
 def test_equal_ways_of_writing(one, other):
@@ -194,6 +202,29 @@ def test_the_second_of_two_equal_words_is_marked():
     lines = message.splitlines()
     caret = next(i for i, text in enumerate(lines) if re.fullmatch(r"\s*\^+\s*", text))
     assert lines[caret - 1][lines[caret].index("^") :].startswith("four")
+
+
+def test_what_is_there_already_is_not_expected_again():
+    with pytest.raises(pc.NotationError) as caught:
+        pc.network("conv 3x3 8 stride 2 same groups 2 whatever")
+    first = str(caught.value).splitlines()[0]
+    assert first == (
+        "read 'whatever', expected dilation, zeros, reflect, replicate, circular, nobias, relu, relu6, leaky_relu, "
+        "silu, gelu, sigmoid, tanh, hardswish"
+    )
+    with pytest.raises(pc.NotationError, match="expected a scale such as 2, relu"):
+        pc.network("upsample same")
+
+
+def test_dilation_0_is_told_that_1_is_none():
+    with pytest.raises(pc.NotationError, match=r"read '0', expected a number from 1 \(1 is none\) to"):
+        pc.network("conv 3x3 8 dilation 0")
+
+
+@pytest.mark.parametrize("text", ["relu relu", "add(identity, relu) 3", "2 * (relu) relu", "maxpool 2x2 relu gelu"])
+def test_one_activation_after_a_layer(text):
+    with pytest.raises(pc.NotationError):
+        pc.network(text)
 
 
 def test_no_suggestion_for_what_resembles_nothing():

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from operator import index
 from typing import Any
+
+import numpy as np
 
 LARGEST = 2**31 - 1
 
@@ -19,8 +22,16 @@ def whole(value: Any, name: str, minimum: int = 1) -> int:
     except TypeError:
         raise ValueError(f"{name} must be a whole number, got {value!r}. Pass an int of {minimum} or more") from None
     if not minimum <= number <= LARGEST:
-        raise ValueError(f"{name} must be from {minimum} to {LARGEST}, got {number}")
+        hint = ". Dilation 1 is none" if (name, number) == ("dilation", 0) else ""
+        raise ValueError(f"{name} must be from {minimum} to {LARGEST}, got {number}{hint}")
     return number
+
+
+def flag(value: Any, name: str) -> bool:
+    """``value`` where it is True or False; a word or a number is refused."""
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
 def whole_or_none(value: Any, name: str, minimum: int = 1) -> int | None:
@@ -66,6 +77,14 @@ def _pad_pair(item: Any, name: str) -> tuple[int, int]:
     return (pair[0], pair[1])
 
 
+def dtype_name(value: Any, options: Sequence[str]) -> str:
+    """The name of a dtype, given as text, as a NumPy type or as a dtype, where it is one of ``options``."""
+    if not isinstance(value, str):
+        with suppress(TypeError):
+            value = np.dtype(value).name
+    return choice(value, options, "dtype")
+
+
 def choice(value: Any, options: Sequence[str], name: str) -> str:
     """``value`` where it is one of ``options``; else an error with the nearest one."""
     if isinstance(value, str) and value in options:
@@ -76,4 +95,4 @@ def choice(value: Any, options: Sequence[str], name: str) -> str:
 def did_you_mean(word: Any, options: Iterable[str]) -> str:
     """A closing question with the most similar option, or an empty string."""
     close = difflib.get_close_matches(str(word).lower(), list(options), n=1, cutoff=0.6)
-    return f". Did you mean {close[0]!r}?" if close else ""
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -6,11 +6,11 @@ Layers do not know their input: methods take its channels or its spatial size an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Sized
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, TypeAlias, cast
 
-from polyconv._checks import choice, pads_per_axis, per_axis, whole, whole_or_none
+from polyconv._checks import choice, flag, pads_per_axis, per_axis, whole, whole_or_none
 from polyconv.geometry import PADDING_WORDS, Axis, crop_for, padding_for
 
 ACTIVATIONS = ("relu", "relu6", "leaky_relu", "silu", "gelu", "sigmoid", "tanh", "hardswish")
@@ -77,9 +77,10 @@ class _Windowed(Layer):
     def __post_init__(self) -> None:
         """Normalise: tuples of one length, padding as a word or as pairs, plain zeros as "valid"."""
         if self.kernel_size is None:
+            self._set("dilation", 1)  # one tap has no distance to another
             ndim = max(_length(self.stride), _length(self.padding))
         else:
-            kernel = self.kernel_size if isinstance(self.kernel_size, Sequence) else (self.kernel_size,)
+            kernel = tuple(self.kernel_size) if isinstance(self.kernel_size, Iterable) else (self.kernel_size,)
             ndim = len(kernel)
             if ndim == 0:
                 raise ValueError("kernel_size is empty: pass one number per axis")
@@ -167,7 +168,12 @@ class _Windowed(Layer):
 
 def _length(value: object) -> int:
     """How many axes a field speaks of."""
-    return 1 if isinstance(value, (int, str)) else len(value)  # type: ignore[arg-type]
+    return len(value) if isinstance(value, Sized) and not isinstance(value, str) else 1
+
+
+def _check_kernel_given(layer: _Windowed) -> None:
+    if layer.kernel_size is None:
+        raise ValueError("kernel_size is None: pass one number per axis, such as (3, 3)")
 
 
 def _checked_activation(value: str | None) -> str | None:
@@ -219,8 +225,16 @@ class Conv(_Windowed):
         whole(self.multiplier, "multiplier")
         if (self.groups is None) != (self.out_channels is None):
             raise ValueError("a depthwise layer has neither groups nor out_channels: give a multiplier")
+        if self.depthwise and self.kernel_size is None:
+            raise ValueError("a depthwise layer needs a kernel: pass kernel_size, such as (3, 3)")
+        if not self.depthwise and self.multiplier != 1:
+            raise ValueError(
+                f"multiplier = {self.multiplier} is for depthwise layers, this one has groups = {self.groups} and "
+                f"out_channels = {self.out_channels}. Use 1"
+            )
         if self.groups is not None and self.out_channels is not None and self.out_channels % self.groups:
             raise ValueError(f"groups = {self.groups} does not divide out_channels = {self.out_channels}")
+        flag(self.bias, "bias")
         choice(self.padding_mode, PADDING_MODES, "padding_mode")
         _checked_activation(self.activation)
 
@@ -291,10 +305,12 @@ class ConvTranspose(_Windowed):
 
     def __post_init__(self) -> None:
         """Check every field, whatever the input."""
+        _check_kernel_given(self)
         super().__post_init__()
         ndim = len(self.kernel_size)
         whole(self.out_channels, "out_channels")
         whole(self.groups, "groups")
+        flag(self.bias, "bias")
         if self.out_channels % self.groups:
             raise ValueError(f"groups = {self.groups} does not divide out_channels = {self.out_channels}")
         extra = per_axis(self.output_padding, ndim, "output_padding", minimum=0)
@@ -376,8 +392,13 @@ class Pool(_Windowed):
     def __post_init__(self) -> None:
         """Check every field, whatever the input."""
         choice(self.kind, ("max", "avg"), "kind")
+        _check_kernel_given(self)
         if self.stride is None:
             self._set("stride", self.kernel_size)
+        flag(self.ceil_mode, "ceil_mode")
+        flag(self.count_include_pad, "count_include_pad")
+        if self.kind == "max":
+            self._set("count_include_pad", True)  # a maximum has no divisor
         super().__post_init__()
         if self.kind == "avg" and any(d != 1 for d in self.dilations_for(len(self.kernel_size))):
             raise ValueError(f"average pooling has no dilation, got {self.dilation}. Use 1")
@@ -447,7 +468,7 @@ class Upsample(Layer):
 
     def __post_init__(self) -> None:
         """Normalise the scale to a tuple."""
-        length = 1 if isinstance(self.scale, int) else len(self.scale)
+        length = _length(self.scale)
         object.__setattr__(self, "scale", per_axis(self.scale, length, "scale"))
 
     @property
@@ -531,6 +552,16 @@ class Separable(Layer):
     depthwise: Conv
     pointwise: Conv
 
+    def __post_init__(self) -> None:
+        """Refuse parts of which ``of`` makes no layer: the notation has no word for them."""
+        window, mixing = self.depthwise, self.pointwise
+        if not (window.depthwise and mixing == _mixing(mixing)) or window.activation or window.bias != mixing.bias:
+            raise ValueError(
+                "a separable layer is a depthwise layer without an activation, then a plain pointwise one, both with "
+                f"a bias or both without; got groups {window.groups} with activation {window.activation}, kernel "
+                f"{mixing.kernel_size}, and bias {window.bias} and {mixing.bias}. Use Separable.of, or two stages"
+            )
+
     @classmethod
     def of(cls, spatial: Conv, multiplier: int = 1) -> Separable:
         """The separable layer with the window, channels, bias and activation of a standard one."""
@@ -538,12 +569,7 @@ class Separable(Layer):
             raise ValueError(f"a separable layer has no groups of its own, got {spatial.groups}")
         return cls(
             replace(spatial, out_channels=None, groups=None, multiplier=multiplier, activation=None),
-            Conv(
-                kernel_size=None,
-                out_channels=spatial.out_channels,
-                bias=spatial.bias,
-                activation=spatial.activation,
-            ),
+            _mixing(spatial),
         )
 
     @property
@@ -564,6 +590,11 @@ class Separable(Layer):
         return (("depthwise", self.depthwise), ("pointwise", self.pointwise))
 
 
+def _mixing(layer: Conv) -> Conv:
+    """The pointwise layer with the channels, bias and activation of ``layer``."""
+    return Conv(kernel_size=None, out_channels=layer.out_channels, bias=layer.bias, activation=layer.activation)
+
+
 @dataclass(frozen=True)
 class Spatial(Layer):
     """A spatially separable convolution: kx1, then 1xk (one layer for each axis), the activation last.
@@ -581,7 +612,7 @@ class Spatial(Layer):
     def __post_init__(self) -> None:
         """Refuse what has no meaning here."""
         if self.full.kernel_size is None or self.full.groups != 1:
-            raise ValueError("a spatially separable layer needs a kernel and has no groups")
+            raise ValueError(f"a spatially separable layer needs a kernel and has no groups, got {self.full}")
 
     @property
     def ndim(self) -> int | None:

@@ -6,7 +6,7 @@ composite layers taken apart: counting, running and drawing all walk that one li
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -79,6 +79,7 @@ class Branches:
     def __post_init__(self) -> None:
         """Refuse what has nothing to join."""
         choice(self.kind, ("add", "concat"), "kind")
+        object.__setattr__(self, "branches", tuple(_checked_stages(branch, "a branch") for branch in self.branches))
         if not self.branches or not all(self.branches):
             raise ValueError(
                 f"{self.kind} needs at least one branch, and in each at least one stage (identity will do)"
@@ -125,6 +126,7 @@ class Network:
 
     def __post_init__(self) -> None:
         """Check that there is something, that it is bounded, and that the ranks agree."""
+        object.__setattr__(self, "stages", _checked_stages(self.stages, "a network"))
         if not self.stages:
             raise ValueError("a network needs at least one stage")
         if _depth(self.stages) > MAX_DEPTH:
@@ -179,8 +181,7 @@ class Network:
         except TypeError:
             raise ValueError(f"the input shape must be (batch, channels, *spatial), got {in_shape!r}") from None
         if len(shape) < 3 or (self.ndim is not None and len(shape) != self.ndim + 2):
-            axes = "*spatial" if self.ndim is None else ", ".join(("depth", "height", "width")[-self.ndim :])
-            raise ValueError(f"the input shape must be (batch, channels, {axes}), got {shape}")
+            raise ValueError(f"the input shape must be (batch, channels, {axis_names(self.ndim)}), got {shape}")
         minimum = (0, 1) + (0,) * (len(shape) - 2)
         return tuple(
             whole(size, "a size of the input shape", least) for size, least in zip(shape, minimum, strict=True)
@@ -342,6 +343,21 @@ class Network:
     def __len__(self) -> int:
         """The number of stages."""
         return len(self.stages)
+
+
+def axis_names(ndim: int | None) -> str:
+    """What the spatial axes are called in messages: "height, width" for two."""
+    names = ("depth", "height", "width")
+    return ", ".join(names[-ndim:]) if ndim is not None and ndim <= len(names) else "*spatial"
+
+
+def _checked_stages(stages: Any, what: str) -> tuple[Stage, ...]:
+    """The stages as a tuple; TypeError for what is no layer."""
+    found = tuple(stages) if isinstance(stages, Iterable) and not isinstance(stages, str) else (stages,)
+    for stage in found:
+        if not isinstance(stage, Layer | Branches) or isinstance(stage, Join) or type(stage) is Layer:
+            raise TypeError(f"{what} holds layers and Branches, got {stage!r}. Text goes through polyconv.network(...)")
+    return found
 
 
 def _depth(stages: tuple[Stage, ...]) -> int:

@@ -7,7 +7,7 @@ Every mistake is a ``NotationError`` that shows the text with a caret under the 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NoReturn, cast
@@ -40,7 +40,18 @@ _PADS = re.compile(r"\d+(?::\d+)?(?:x\d+(?::\d+)?)*")
 
 
 class NotationError(ValueError):
-    """A text that is not a network. The message shows where, what was read, and what fits."""
+    """A text that is not a network. The message shows where, what was read, and what fits.
+
+    Example:
+        >>> import polyconv as pc
+        >>> try:
+        ...     pc.network("conv 3x3 64 dilaton 2")
+        ... except pc.NotationError as error:
+        ...     print(error)  # doctest: +ELLIPSIS
+        read 'dilaton', ... did you mean 'dilation'?
+          conv 3x3 64 dilaton 2
+                      ^^^^^^^
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +71,27 @@ class _Operator:
     counts: tuple[str, ...] = ()  # keywords followed by one number
     padding: bool = False
     words: dict[str, tuple[str, Any]] = field(default_factory=dict)  # word -> (field, value)
+    then: dict[str, tuple[str, Any]] = field(default_factory=dict)  # activations that become a stage of their own
 
     @property
     def keywords(self) -> tuple[str, ...]:
         return (*self.numbers, *self.counts, *(("padding",) if self.padding else ()))
 
-    @property
-    def expects(self) -> tuple[str, ...]:
-        bare = (*(("a kernel such as 3x3",) if self.kernel else ()), *(("out_channels",) if self.out_channels else ()))
-        return (*bare, *self.keywords, *self.words)
+    def expects(self, given: Collection[str] = ()) -> tuple[str, ...]:
+        """What may follow where the fields ``given`` are there already."""
+        kernel = "a scale such as 2" if self.build is _upsample else "a kernel such as 3x3"
+        bare = {"kernel_size": (kernel, self.kernel), "out_channels": ("out_channels", self.out_channels)}
+        return (
+            *(name for key, (name, taken) in bare.items() if taken and key not in given),
+            *(key for key in self.keywords if key not in given),
+            *(word for word, (key, _) in {**self.words, **self.then}.items() if key not in given),
+        )
 
 
 _ACTIVATED = {name: ("activation", name) for name in ACTIVATIONS}
 _PADDED = {word: ("padding", word) for word in PADDING_WORDS}
 _MODES = {mode: ("padding_mode", mode) for mode in PADDING_MODES}
+_CEIL = {"ceil": ("ceil_mode", True)}
 _NOBIAS = {"nobias": ("bias", False)}
 _CONV_WORDS = _PADDED | _MODES | _NOBIAS | _ACTIVATED
 _WINDOW = ("stride", "dilation")
@@ -90,6 +108,10 @@ def _depthwise(fields: dict[str, Any]) -> Layer:
 def _separable(fields: dict[str, Any]) -> Layer:
     multiplier = fields.pop("multiplier", 1)
     return Separable.of(Conv(**fields), multiplier)
+
+
+def _upsample(fields: dict[str, Any]) -> Layer:
+    return Upsample(fields.pop("kernel_size"))
 
 
 _OPERATORS: dict[str, _Operator] = {
@@ -111,7 +133,12 @@ _OPERATORS: dict[str, _Operator] = {
         words=_CONV_WORDS,
     ),
     "depthwise": _Operator(
-        _depthwise, kernel=True, numbers=_WINDOW, counts=("multiplier",), padding=True, words=_CONV_WORDS
+        _depthwise,
+        kernel=True,
+        numbers=_WINDOW,
+        counts=("multiplier",),
+        padding=True,
+        words=_CONV_WORDS,
     ),
     "separable": _Operator(
         _separable,
@@ -140,21 +167,22 @@ _OPERATORS: dict[str, _Operator] = {
         words=_PADDED | _NOBIAS | _ACTIVATED,
     ),
     "maxpool": _Operator(
-        _pool("max"), kernel=True, numbers=_WINDOW, padding=True, words=_PADDED | {"ceil": ("ceil_mode", True)}
+        _pool("max"), kernel=True, numbers=_WINDOW, padding=True, words=_PADDED | _CEIL, then=_ACTIVATED
     ),
     "avgpool": _Operator(
         _pool("avg"),
         kernel=True,
         numbers=("stride",),
         padding=True,
-        words=_PADDED | {"ceil": ("ceil_mode", True), "exclude_pad": ("count_include_pad", False)},
+        words=_PADDED | _CEIL | {"exclude_pad": ("count_include_pad", False)},
+        then=_ACTIVATED,
     ),
     "globalpool": _Operator(
-        lambda fields: GlobalPool(**fields), words={"max": ("kind", "max"), "avg": ("kind", "avg")}
+        lambda fields: GlobalPool(**fields), words={"max": ("kind", "max"), "avg": ("kind", "avg")}, then=_ACTIVATED
     ),
-    "upsample": _Operator(lambda fields: Upsample(fields.pop("kernel_size")), kernel=True),
-    "batchnorm": _Operator(lambda fields: BatchNorm()),
-    "identity": _Operator(lambda fields: Identity()),
+    "upsample": _Operator(_upsample, kernel=True, then=_ACTIVATED),
+    "batchnorm": _Operator(lambda fields: BatchNorm(), then=_ACTIVATED),
+    "identity": _Operator(lambda fields: Identity(), then=_ACTIVATED),
     **{name: _Operator(lambda fields, name=name: Activation(name)) for name in ACTIVATIONS},  # type: ignore[misc]
 }
 _JOINS = ("concat", "add")
@@ -175,11 +203,12 @@ def options(operator: str) -> frozenset[str]:
     return frozenset((*bare, *found.keywords, *found.words))
 
 
-def network(text: str | Network) -> Network:
+def network(text: str | Network | Stage) -> Network:
     """The network that a line of notation describes.
 
     Args:
-        text: stages joined by ``|``, for example "conv 3x3 64 stride 2 padding 1 relu | maxpool 2x2".
+        text: stages joined by ``|``, for example "conv 3x3 64 stride 2 padding 1 relu | maxpool 2x2"; a layer is
+            taken as a network of one stage, a network as it is.
 
     Returns:
         A frozen network; ``str`` of it is the canonical text.
@@ -193,8 +222,10 @@ def network(text: str | Network) -> Network:
     """
     if isinstance(text, Network):
         return text
+    if isinstance(text, Layer | Branches):
+        return Network((text,))
     if not isinstance(text, str):
-        raise TypeError(f"a network is written as text, got {type(text).__name__}")
+        raise TypeError(f"a network is written as text, such as 'conv 3x3 64 same', got {type(text).__name__}")
     if len(text) > MAX_TEXT:
         raise NotationError(f"the text has {len(text)} characters, at most {MAX_TEXT} are read")
     return _parsed(text)
@@ -273,12 +304,12 @@ class _Parser:
         if token.text.isascii() and token.text.isdigit():
             return self.repeat(token, depth)
         if token.text in _JOINS:
-            return [self.join(token, depth)]
+            return [self.join(token, depth), *self.activation()]
         operator = _OPERATORS.get(token.text)
         if operator is None:
             options = (*_OPERATORS, *_JOINS)
             self.fail("an operator: " + ", ".join(options), token, did_you_mean(token.text, options))
-        return [self.layer(token, operator)]
+        return self.layer(token, operator)
 
     def repeat(self, token: _Token, depth: int) -> list[Stage]:
         times = self.number(token, 1)
@@ -299,7 +330,16 @@ class _Parser:
         self.expect(")", f"or ',' after a branch of {token.text}")
         return Branches(cast(Any, token.text), tuple(branches))
 
-    def layer(self, name: _Token, operator: _Operator) -> Layer:
+    def activation(self) -> list[Stage]:
+        """The activation named after a join's brackets, as a stage of its own; none where there is none."""
+        token = self.peek()
+        if token is None or token.text not in ACTIVATIONS:
+            return []
+        self.next += 1
+        return [Activation(token.text)]
+
+    def layer(self, name: _Token, operator: _Operator) -> list[Stage]:
+        """One layer; and its activation as a second one where it has no field for it."""
         fields: dict[str, Any] = {}
         where: dict[str, _Token] = {}  # the word that gave each field
         while (token := self.peek()) is not None and token.text not in "|,()*":
@@ -313,12 +353,13 @@ class _Parser:
             self.fail(what, name, problem=f"{name.text} has no size")
         if operator.out_channels and "out_channels" not in fields:
             self.fail("a number of output channels", name, problem=f"{name.text} has no out_channels")
+        after = [Activation(fields.pop("activation"))] if operator.then and "activation" in fields else []
         try:
             layer = operator.build(fields)
         except ValueError as error:
             self.fail("", _blamed(str(error), where) or name, problem=str(error))
         self.check_rank(layer, where.get("kernel_size", name))
-        return layer
+        return [layer, *after]
 
     def check_rank(self, layer: Layer, token: _Token) -> None:
         """Refuse a stage with another number of axes than the stages before it."""
@@ -334,11 +375,12 @@ class _Parser:
         text = token.text
         if _NUMBERS.fullmatch(text):
             return self.bare(name, operator, token, fields)
-        if text in operator.words:
-            return operator.words[text]
+        said = operator.words.get(text) or operator.then.get(text)
+        if said:
+            return said
         if text not in operator.keywords:
-            fits = ", ".join(operator.expects) or f"nothing after {name.text}"
-            self.fail(fits, token, did_you_mean(text, (*operator.keywords, *operator.words)))
+            fits = ", ".join(operator.expects(fields)) or f"nothing after {name.text}"
+            self.fail(fits, token, did_you_mean(text, (*operator.keywords, *operator.words, *operator.then)))
         value = self.take()
         if value is None or value.text in "|,()*":
             self.fail(f"a number after {text}", value)
@@ -347,7 +389,7 @@ class _Parser:
         minimum = 0 if text == "output_padding" else 1
         if text in operator.counts:
             return text, self.number(value, minimum)
-        sizes = self.sizes(value, minimum)
+        sizes = self.sizes(value, minimum, text)
         return text, sizes[0] if len(sizes) == 1 else sizes
 
     def bare(self, name: _Token, operator: _Operator, token: _Token, fields: dict[str, Any]) -> tuple[str, Any]:
@@ -357,7 +399,7 @@ class _Parser:
             return "kernel_size", sizes
         if operator.out_channels and "out_channels" not in fields and len(sizes) == 1:
             return "out_channels", sizes[0]
-        return self.fail(", ".join(operator.expects) or f"nothing after {name.text}", token)
+        return self.fail(", ".join(operator.expects(fields)) or f"nothing after {name.text}", token)
 
     def kernel_follows(self, operator: _Operator) -> bool:
         """Whether a kernel of several axes stands later in this stage, so that a lone number is the channels."""
@@ -370,17 +412,18 @@ class _Parser:
             previous = token.text
         return False
 
-    def number(self, token: _Token, minimum: int) -> int:
+    def number(self, token: _Token, minimum: int, keyword: str = "") -> int:
         if not (token.text.isascii() and token.text.isdigit()):
             self.fail("a whole number", token)
         if len(token.text) > 10 or not minimum <= int(token.text) <= LARGEST:
-            self.fail(f"a number from {minimum} to {LARGEST}", token)
+            none = " (1 is none)" if keyword == "dilation" else ""
+            self.fail(f"a number from {minimum}{none} to {LARGEST}", token)
         return int(token.text)
 
-    def sizes(self, token: _Token, minimum: int) -> Sizes:
+    def sizes(self, token: _Token, minimum: int, keyword: str = "") -> Sizes:
         if not _NUMBERS.fullmatch(token.text):
             self.fail("a number such as 2, or one per axis such as 2x1", token)
-        return tuple(self.number(_Token(part, token.start), minimum) for part in token.text.split("x"))
+        return tuple(self.number(_Token(part, token.start), minimum, keyword) for part in token.text.split("x"))
 
     def pads(self, token: _Token) -> int | str | tuple[tuple[int, int], ...]:
         if token.text in PADDING_WORDS:

@@ -7,15 +7,15 @@ weights are (out_channels, in_channels / groups, *kernel); transposed ones (in_c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
 
 from polyconv import reference
-from polyconv._checks import choice, per_axis, whole
-from polyconv.layers import Conv, ConvTranspose, Pool, Sizes
+from polyconv._checks import choice, flag, per_axis, whole
+from polyconv.layers import ACTIVATIONS, Conv, ConvTranspose, Pool, Sizes, Spatial
 from polyconv.run.arrays import as_array, as_kind_of, same_dtype
 from polyconv.run.engines import engine_for
 from polyconv.run.lower import Windowed, channels_of, problem_of, sizes_of, spatial_of
@@ -102,14 +102,11 @@ def pointwise_conv(
         >>> pc.pointwise_conv(np.ones((1, 3, 8, 8)), np.ones((5, 3))).shape
         (1, 5, 8, 8)
     """
-    data, kernel = as_array(x, "x"), as_array(weight, "weight")
-    if kernel.ndim < 2 or any(size != 1 for size in kernel.shape[2:]):
-        raise ValueError(
-            "a pointwise weight is (out_channels, in_channels / groups), or that with a 1 for each axis; "
-            f"got {kernel.shape}"
-        )
+    data, kernel, added = _arrays(x, weight, bias, layout)
+    _check_pointwise(kernel, data)
+    _check_channels(whole(groups, "groups"), data, kernel, layout)
     kernel = kernel.reshape(*kernel.shape[:2], *(1,) * (data.ndim - 2))
-    return as_kind_of(x, conv(data, kernel, bias, stride=stride, groups=groups, activation=activation, layout=layout))
+    return as_kind_of(x, conv(data, kernel, added, stride=stride, groups=groups, activation=activation, layout=layout))
 
 
 def depthwise_conv(
@@ -201,26 +198,28 @@ def separable_conv(
         >>> pc.separable_conv(np.ones((1, 3, 8, 8)), np.ones((3, 1, 3, 3)), np.ones((5, 3))).shape
         (1, 5, 6, 6)
     """
-    _arrays(x, pointwise_weight, bias, layout)  # the second layer's mistakes before the first layer's work
-    filters, mixing = as_array(depthwise_weight, "depthwise_weight"), as_array(pointwise_weight, "pointwise_weight")
+    data, filters, before = _arrays(x, depthwise_weight, depthwise_bias, layout, "depthwise_weight", "depthwise_bias")
+    _, mixing, added = _arrays(x, pointwise_weight, bias, layout, "pointwise_weight")
     if mixing.ndim < 2 or filters.ndim < 3 or mixing.shape[1] != filters.shape[0]:
         raise ValueError(
             "pointwise_weight is (out_channels, in_channels * multiplier) and depthwise_weight "
             f"(in_channels * multiplier, 1, *kernel); got {mixing.shape} and {filters.shape}"
         )
-    _check_bias(bias, mixing.shape[0])
+    _check_pointwise(mixing, data, "pointwise_weight")
+    _check_bias(before, filters.shape[0], "depthwise_bias")
+    _check_bias(added, mixing.shape[0])
     _check_activation(activation)
     middle = depthwise_conv(
-        as_array(x, "x"),
+        data,
         filters,
-        depthwise_bias,
+        before,
         stride=stride,
         padding=padding,
         dilation=dilation,
         padding_mode=padding_mode,
         layout=layout,
     )
-    return as_kind_of(x, pointwise_conv(middle, mixing, bias, activation=activation, layout=layout))
+    return as_kind_of(x, pointwise_conv(middle, mixing, added, activation=activation, layout=layout))
 
 
 def spatially_separable_conv(
@@ -255,9 +254,10 @@ def spatially_separable_conv(
         (1, 4, 4, 4)
     """
     data = as_array(x, "x")
+    _check_layout(data, layout)
     ndim = data.ndim - 2
-    kernels = [as_array(weight, f"weights[{axis}]") for axis, weight in enumerate(weights)]
-    added = list(biases) if biases is not None else [None] * ndim
+    kernels = [as_array(weight, f"weights[{axis}]") for axis, weight in enumerate(_listed(weights, "weights"))]
+    added = [None] * ndim if biases is None else _listed(biases, "biases")
     if len(kernels) != ndim or len(added) != ndim:
         raise ValueError(
             f"x of shape {data.shape} has {ndim} spatial axes: pass {ndim} weights and as many biases, "
@@ -271,15 +271,21 @@ def spatially_separable_conv(
                 f"weights[{axis}] of shape {kernel.shape} reads {kernel.shape[1]} channels, "
                 f"weights[{axis - 1}] of shape {kernels[axis - 1].shape} gives {kernels[axis - 1].shape[0]}"
             )
-        same_dtype({"x": data, f"weights[{axis}]": kernel})
-        _check_bias(added[axis], kernel.shape[0])
+        extra = None if added[axis] is None else as_array(added[axis], f"biases[{axis}]")
+        same_dtype({"x": data, f"weights[{axis}]": kernel, f"biases[{axis}]": extra})
+        _check_bias(extra, kernel.shape[0], f"biases[{axis}]")
+    _check_channels(1, data, kernels[0], layout, "weights[0]")
     _check_activation(activation)
-    sizes = tuple(kernel.shape[2 + axis] for axis, kernel in enumerate(kernels))
-    whole_layer = Conv(kernel_size=sizes, out_channels=1, stride=stride, padding=padding, dilation=dilation)  # type: ignore[arg-type]
-    whole_layer.out_size(spatial_of(data.shape, cast(Layout, choice(layout, LAYOUTS, "layout"))))
+    whole_layer = Conv(
+        kernel_size=tuple(kernel.shape[2 + axis] for axis, kernel in enumerate(kernels)),
+        out_channels=1,
+        stride=stride,  # type: ignore[arg-type]
+        padding=padding,
+        dilation=dilation,  # type: ignore[arg-type]
+        padding_mode=padding_mode,
+    )
+    whole_layer.out_size(spatial_of(data.shape, cast(Layout, layout)))
     result: Any = data
-    from polyconv.layers import Spatial
-
     for axis, (_, part) in enumerate(Spatial(whole_layer).parts()):
         part = cast(Conv, part)
         result = conv(
@@ -426,17 +432,19 @@ def _pool(
         stride=stride,  # type: ignore[arg-type]
         padding=padding,
         dilation=dilation,  # type: ignore[arg-type]
-        ceil_mode=bool(ceil_mode),
-        count_include_pad=bool(count_include_pad),
+        ceil_mode=flag(ceil_mode, "ceil_mode"),
+        count_include_pad=flag(count_include_pad, "count_include_pad"),
     )
     return _run(x, layer, data, None, None, layout)
 
 
-def _arrays(x: Any, weight: Any, bias: Any, layout: str) -> tuple[Array, Array, Array | None]:
+def _arrays(
+    x: Any, weight: Any, bias: Any, layout: str, weight_name: str = "weight", bias_name: str = "bias"
+) -> tuple[Array, Array, Array | None]:
     """The three arrays, of one dtype."""
-    data, kernel = as_array(x, "x"), as_array(weight, "weight")
-    added = None if bias is None else as_array(bias, "bias")
-    same_dtype({"x": data, "weight": kernel, "bias": added})
+    data, kernel = as_array(x, "x"), as_array(weight, weight_name)
+    added = None if bias is None else as_array(bias, bias_name)
+    same_dtype({"x": data, weight_name: kernel, bias_name: added})
     _check_layout(data, layout)
     return data, kernel, added
 
@@ -454,25 +462,46 @@ def _check_weight(weight: Array, x: Array) -> None:
             f"x of shape {x.shape} has {x.ndim - 2} spatial axes, weight of shape {weight.shape} has "
             f"{weight.ndim - 2} kernel axes. They must be equal"
         )
+    _check_not_empty(weight, "weight")
+
+
+def _check_not_empty(weight: Array, name: str) -> None:
     if 0 in weight.shape:
-        raise ValueError(f"weight has shape {weight.shape}: every size must be at least 1")
+        raise ValueError(f"{name} has shape {weight.shape}: every size must be at least 1")
 
 
-def _check_bias(bias: Any, out_channels: int) -> None:
-    shape = None if bias is None else as_array(bias, "bias").shape
-    if shape not in (None, (out_channels,)):
-        raise ValueError(f"bias must have shape ({out_channels},), one value for each output channel; got {shape}")
+def _check_pointwise(weight: Array, x: Array, name: str = "weight") -> None:
+    if weight.ndim < 2 or weight.shape[2:] not in ((), (1,) * (x.ndim - 2)):
+        raise ValueError(
+            f"a pointwise weight is (out_channels, in_channels / groups), or that with a 1 for each of the "
+            f"{x.ndim - 2} spatial axes of x={x.shape}; got {name}={weight.shape}"
+        )
+    _check_not_empty(weight, name)
+
+
+def _check_bias(bias: Array | None, out_channels: int, name: str = "bias") -> None:
+    if bias is not None and bias.shape != (out_channels,):
+        raise ValueError(f"{name} must have shape ({out_channels},), a value for each output channel; got {bias.shape}")
+
+
+def _listed(values: Any, name: str) -> list[Any]:
+    """One array for each axis, as a list."""
+    try:
+        return list(values)
+    except TypeError:
+        raise ValueError(f"{name} must be a sequence with one array for each spatial axis, got {values!r}") from None
 
 
 def _check_activation(activation: str | None) -> None:
-    from polyconv.layers import ACTIVATIONS
-
     if activation is not None:
         choice(activation, ACTIVATIONS, "activation")
 
 
 def _hashable(value: Any) -> Any:
-    return tuple(map(_hashable, value)) if isinstance(value, (list, tuple, np.ndarray)) else value
+    """Options as a value that a cache can look up; what has no hash as its text, which no option takes."""
+    if isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim):
+        return tuple(map(_hashable, value))
+    return value if isinstance(value, Hashable) else repr(value)
 
 
 def _layer(kind: Any, *fields: Any) -> Any:
@@ -511,7 +540,10 @@ def _run(x: Any, layer: Windowed, data: Array, weight: Array | None, bias: Array
     order = cast(Layout, layout)
     channels, spatial = channels_of(data.shape, order), spatial_of(data.shape, order)
     if weight is not None:
-        _check_channels(layer, channels, data, weight, layout)
+        if isinstance(layer, Conv):
+            _check_channels(layer.groups or 1, data, weight, layout)
+        else:
+            _check_transposed_channels(data, weight, layout)
         _check_bias(bias, layer.out_channels_for(channels))
     padding, out_size = sizes_of(layer, spatial)
     mode = layer.padding_mode if isinstance(layer, Conv) else "zeros"
@@ -524,19 +556,20 @@ def _run(x: Any, layer: Windowed, data: Array, weight: Array | None, bias: Array
     return as_kind_of(x, engine.prepare(problem, weight, bias)(data, padding, out_size))
 
 
-def _check_channels(layer: Windowed, channels: int, x: Array, weight: Array, layout: str) -> None:
-    shapes = f"x={x.shape} with layout={layout!r}, weight={weight.shape}"
-    if isinstance(layer, Conv):
-        groups = layer.groups or 1
-        wanted = weight.shape[1] * groups
-        if channels != wanted:
-            raise ValueError(
-                f"x has {channels} channels, weight expects {weight.shape[1]} x groups={groups} = {wanted}; "
-                f"got {shapes}. Change groups, the weight's second size or the layout"
-            )
-    elif channels != weight.shape[0]:
+def _check_channels(groups: int, x: Array, weight: Array, layout: str, name: str = "weight") -> None:
+    channels, wanted = channels_of(x.shape, cast(Layout, layout)), weight.shape[1] * groups
+    if channels != wanted:
         raise ValueError(
-            f"x has {channels} channels, weight expects {weight.shape[0]}; got {shapes}. "
-            "A transposed weight is (in_channels, out_channels / groups, *kernel)"
+            f"x has {channels} channels, {name} expects {weight.shape[1]} x groups={groups} = {wanted}; got "
+            f"x={x.shape} with layout={layout!r}, {name}={weight.shape}. Change groups, the second size of {name} "
+            "or the layout"
         )
-    layer.out_channels_for(channels)
+
+
+def _check_transposed_channels(x: Array, weight: Array, layout: str) -> None:
+    channels = channels_of(x.shape, cast(Layout, layout))
+    if channels != weight.shape[0]:
+        raise ValueError(
+            f"x has {channels} channels, weight expects {weight.shape[0]}; got x={x.shape} with layout={layout!r}, "
+            f"weight={weight.shape}. A transposed weight is (in_channels, out_channels / groups, *kernel)"
+        )

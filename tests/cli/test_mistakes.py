@@ -71,7 +71,7 @@ CASES = {
     "no output": (("run", NET, "picture.jpg"), r"Missing option .*--output.*polyconv run --help"),
     "weights' names": (
         ("run", NET, "picture.jpg", *OUT, "--weights", "wrong.npz"),
-        r"missing \['0\.weight', '0\.bias'\], unknown \['0\.wieght'\]. Did you mean '0\.weight'",
+        r"missing \['0\.weight', '0\.bias'\], unknown \['0\.wieght'\]; did you mean '0\.weight'",
     ),
     "weights' dtype": (
         ("run", NET, "picture.jpg", *OUT, "--weights", "ints.npz"),
@@ -102,7 +102,7 @@ CASES = {
     "a shape of digits that are none": (("count", NET, "--input", "3x²x9"), r"is no shape"),
     "wrong rank": (("count", NET, "--input", "3x9"), r"3x9 does not fit a 2-D network. Give CxHxW, or NxCxHxW"),
     "channels": (("count", "conv 3x3 8 groups 4", "--input", "3x9x9"), r"groups = 4 does not divide in_channels = 3"),
-    "unknown network": (("count", "@resnet5"), r"got 'resnet5'. Did you mean 'resnet50'\?"),
+    "unknown network": (("count", "@resnet5"), r"got 'resnet5'; did you mean 'resnet50'\?"),
     "unknown command": (("cuont",), r"No such command 'cuont'.*See polyconv --help"),
     "unknown option": (("count", NET, "--inptu", "3"), r"No such option.*See polyconv count --help"),
     "tour of a small picture": (("tour", "flat.png"), r"300 x 9 pixels, the tour needs at least 64"),
@@ -128,7 +128,7 @@ def test_a_mistake_in_the_notation_keeps_its_caret(polyconv):
     done = polyconv("count", "conv 3x3 8 smae", "--input", "3x9x9")
     assert done.exit_code == 2
     first, text, caret = done.stderr.splitlines()
-    assert "Did you mean 'same'?" in first
+    assert "did you mean 'same'?" in first
     assert text[caret.index("^") :].startswith("smae")
 
 

@@ -29,7 +29,16 @@ Number = int | Fraction
 
 
 class MisalignedError(ValueError):
-    """Branches meet whose fields have different strides or centres: the receptive field is not one window."""
+    """Branches meet whose fields have different strides or centres: the receptive field is not one window.
+
+    Example:
+        >>> import polyconv as pc
+        >>> try:
+        ...     pc.receptive_field("concat(conv 3 8, conv 5 8 padding 2)")
+        ... except pc.MisalignedError as error:
+        ...     print(error)  # doctest: +ELLIPSIS
+        stage 0 (concat): the branches are misaligned along axis 0: ... centre 1, ... centre 0
+    """
 
 
 @dataclass(frozen=True, slots=True)

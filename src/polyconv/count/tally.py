@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from polyconv._checks import choice
+from polyconv._checks import dtype_name
 from polyconv.count.field import ReceptiveField, fields
 from polyconv.geometry import Axis, product
 from polyconv.layers import Activation, BatchNorm, Conv, ConvTranspose, GlobalPool, Identity, Layer, Pool, Sizes
@@ -218,7 +218,8 @@ def count(network: Network, in_shape: Sizes, *, dtype: str = "float32") -> Repor
         >>> report.out_shape, report.macs, report.macs_on_data, report.flops
         ((1, 4, 32, 32), 131072, 123008, 262144)
     """
-    size = ITEM_BYTES[choice(dtype, tuple(ITEM_BYTES), "dtype")]
+    dtype = dtype_name(dtype, tuple(ITEM_BYTES))
+    size = ITEM_BYTES[dtype]
     source = network.checked_input(in_shape)
     shapes = (source, *network.shapes(source))
     seen = _fields(network, shapes)

@@ -27,8 +27,8 @@ def as_array(value: Any, name: str) -> Array:
             array = np.from_dlpack(value) if hasattr(value, "__dlpack__") else np.asarray(value)
         except (RuntimeError, BufferError, TypeError, ValueError) as error:
             raise TypeError(
-                f"{name} of type {type(value).__name__} cannot be read as an array on the CPU: {error}. "
-                "Pass a NumPy array, or detach it and move it to the CPU first"
+                f"{name} of type {type(value).__name__} cannot be read as an array on the CPU: "
+                f"{str(error).rstrip('.')}. Pass a NumPy array, or detach it and move it to the CPU first"
             ) from None
     if array.dtype.name not in DTYPES:
         raise TypeError(

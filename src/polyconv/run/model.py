@@ -24,7 +24,7 @@ from polyconv.layers import (
     Sizes,
     Upsample,
 )
-from polyconv.network import INPUT, Join, Node
+from polyconv.network import INPUT, Join, Node, axis_names
 from polyconv.run.arrays import as_array, as_kind_of
 from polyconv.run.engines import engine_for
 from polyconv.run.lower import channels_of, problem_of, sizes_of, spatial_of
@@ -154,8 +154,11 @@ class Model:
         """(channels, *spatial) of every node's output, after checking the input."""
         if self.dtype is not None and dtype != self.dtype:
             raise TypeError(f"x has dtype {dtype}, the weights have {self.dtype}. Convert x: x.astype('{self.dtype}')")
-        if len(shape) < 3:
-            raise ValueError(f"x must be (batch, channels, *spatial) or (batch, *spatial, channels), got shape {shape}")
+        ndim = self.network.ndim
+        if len(shape) < 3 or (ndim is not None and len(shape) != ndim + 2):
+            axes = axis_names(ndim)
+            wanted = f"channels, {axes}" if self.layout == "channels_first" else f"{axes}, channels"
+            raise ValueError(f"x must be (batch, {wanted}) with layout={self.layout!r}, got shape {shape}")
         channels, spatial = channels_of(shape, self.layout), spatial_of(shape, self.layout)
         if self.in_channels is not None and channels != self.in_channels:
             raise ValueError(

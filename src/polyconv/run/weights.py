@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from polyconv._checks import choice, did_you_mean, whole
+from polyconv._checks import did_you_mean, dtype_name, whole
 from polyconv.geometry import product
 from polyconv.layers import BatchNorm, Conv, ConvTranspose
 from polyconv.network import INPUT, Join, Network
@@ -15,9 +15,9 @@ from polyconv.run.arrays import DTYPES, as_array, same_dtype
 from polyconv.run.problem import Array
 
 
-def random_weights(network: Network, in_channels: int, *, seed: int, dtype: str, ndim: int | None) -> dict[str, Array]:
+def random_weights(network: Network, in_channels: int, *, seed: int, dtype: Any, ndim: int | None) -> dict[str, Array]:
     """He-normal kernels, small uniform biases, neutral batch norms; the same seed gives the same arrays."""
-    choice(dtype, DTYPES, "dtype")
+    dtype = dtype_name(dtype, DTYPES)
     random = np.random.default_rng(whole(seed, "seed", 0))
     found: dict[str, Array] = {}
     for name, shape in network.parameters(in_channels, ndim).items():
