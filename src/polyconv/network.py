@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from polyconv.run.model import Model
     from polyconv.run.problem import Array
     from polyconv.see.drawing import Drawing
+    from polyconv.see.theme import ThemeName
 
 MAX_STAGES = 10_000
 MAX_DEPTH = 40
@@ -279,7 +280,8 @@ class Network:
         weights: Mapping[str, Any] | None = None,
         seed: int = 0,
         view: Literal["stamp", "slide"] = "stamp",
-        theme: Literal["light", "dark"] = "light",
+        flip: bool = False,
+        theme: ThemeName = "auto",
         max_frames: int = 200,
         max_channels: int = 4,
     ) -> Drawing:
@@ -293,7 +295,9 @@ class Network:
             seed: of the numbers that are not given.
             view: a transposed convolution as "stamp" (each input stamps the kernel on the output) or "slide" (a
                 window slides over the input with zeros in between).
-            theme: "light" or "dark".
+            flip: whether convolutions are those of mathematics, which flip the kernel before it slides; deep learning
+                (and polyconv everywhere else) correlates, without a flip.
+            theme: "light", "dark", or "auto": light, where a page follows its reader.
             max_frames: of more moments only every second, third, ... is shown, and the picture says so.
             max_channels: of more channels only the first are drawn, and the picture says how many more there are.
 
@@ -315,6 +319,7 @@ class Network:
             weights=weights,
             seed=seed,
             view=view,
+            flip=flip,
             theme=theme,
             max_frames=max_frames,
             max_channels=max_channels,

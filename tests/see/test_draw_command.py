@@ -32,6 +32,7 @@ def test_it_writes_what_the_extension_says(tmp_path):
         ("transposed 3 1 stride 2", "--view", "slide", "-o", "page.html"),
         ("depthwise 3x3", "--sheet", "--seed", "4", "-o", "sheet.png"),
         ("relu", "--input", "3x4", "-o", "relu.webp"),
+        ("conv 3x3 1", "--flip", "-o", "flipped.svg"),
     ],
 )
 def test_options(words, tmp_path, monkeypatch):
@@ -54,6 +55,8 @@ def test_options(words, tmp_path, monkeypatch):
         (("conv 3x3 1", "-o", "missing/a.gif"), "the folder missing does not exist"),
         (("conv 3x3 1", "--frame", "99", "-o", "a.svg"), "frame 99 does not exist"),
         (("conv 3x3 1 dilatoin 2", "-o", "a.svg"), "did you mean 'dilation'?"),
+        (("conv 3x3 1", "--matrix", "--flip", "-o", "a.svg"), "--flip is for the layer at work"),
+        (("maxpool 2x2", "--flip", "-o", "a.svg"), "flip is for convolutions"),
         (("maxpool 2x2", "--matrix", "-o", "a.svg"), "a maximum is not linear"),
     ],
 )

@@ -15,6 +15,7 @@ import pytest
 import polyconv as pc
 from polyconv.see.kinds import EXAMPLES
 from polyconv.see.sums import sums
+from polyconv.see.theme import THEMES
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -130,6 +131,50 @@ def test_every_control_has_a_name_and_the_page_fits_a_phone(browser, tmp_path):
         named = "e => e.getAttribute('aria-label') || (e.labels[0] || e).textContent.trim()"
         assert control.evaluate(named)
     assert page.locator("svg[role=img] > title").count() == 1
+    visit.close()
+
+
+COLOUR = "e => getComputedStyle(e).fill"
+GROUPS = "conv 1x1 4 groups 2 | conv 1x1 4 groups 2"
+
+
+@pytest.mark.parametrize("made", ["auto", "light", "dark"])
+@pytest.mark.parametrize("wanted", ["light", "dark"])
+def test_a_page_follows_its_reader_where_no_theme_was_asked_for(browser, tmp_path, made, wanted):
+    _, path = saved("conv 3x3 1", tmp_path, (4, 4), theme=made)
+    theme = THEMES[wanted if made == "auto" else made]
+    rgb = lambda c: f"rgb({int(c[1:3], 16)}, {int(c[3:5], 16)}, {int(c[5:7], 16)})"  # noqa: E731
+    visit = Visit(browser, path, reduced_motion="reduce", color_scheme=wanted)
+    cell = visit.page.locator('[data-cell="0:0:0,0"]')
+    assert cell.evaluate(COLOUR) == rgb(theme.output_loud)
+    assert visit.page.evaluate("getComputedStyle(document.body).backgroundColor") == rgb(theme.background)
+    assert visit.page.locator("#picture svg text").first.evaluate(COLOUR) == rgb(theme.ink)
+    visit.page.click("#forward")
+    assert cell.evaluate(COLOUR) == rgb(theme.output)
+    visit.close()
+
+
+@pytest.mark.parametrize("wanted", ["light", "dark"])
+def test_coloured_maps_have_one_for_each_reader(browser, tmp_path, wanted):
+    path = pc.draw_correlation(GROUPS, in_channels=2).save(tmp_path / "page.html")
+    visit = Visit(browser, path, reduced_motion="reduce", color_scheme=wanted)
+    shown = [image.is_visible() for image in visit.page.locator("image").all()]
+    assert shown == [wanted == "light", wanted == "dark"] * 2
+    assert not visit.page.locator(".controls").is_visible()  # one picture: nothing to play or to point at
+    assert not visit.page.locator("#pinned").is_visible()
+    visit.close()
+
+
+def test_the_films_speed_is_the_pages(browser, tmp_path):
+    import playwright.sync_api as api
+
+    path = pc.network("conv 3x3 1").draw((5, 5)).save(tmp_path / "page.html", fps=0.1)
+    visit = Visit(browser, path, reduced_motion="no-preference")
+    visit.page.wait_for_timeout(800)
+    assert visit.page.locator("#where").inner_text() == "1"
+    visit.close()
+    visit = Visit(browser, pc.network("conv 3x3 1").draw((5, 5)).save(path, fps=30), reduced_motion="no-preference")
+    api.expect(visit.page.locator("#where")).to_have_text(re.compile("[4-9]"), timeout=2000)
     visit.close()
 
 

@@ -241,3 +241,31 @@ def test_more_moments_than_frames_are_thinned_and_said():
 def test_what_cannot_be_drawn_is_refused_with_a_sentence(text, arguments, message):
     with pytest.raises(TypeError if message is None else ValueError, match=message or "complex128"):
         scene(pc.network(text), **arguments)
+
+
+@pytest.mark.parametrize(("text", "size"), [("conv 3x2 1 nobias", (5, 4)), ("conv 3 1 nobias", (7,))])
+def test_flipped_it_is_the_convolution_of_mathematics(text, size):
+    signal = pytest.importorskip("scipy.signal", reason="NOT RUN: the convolution of mathematics is SciPy's")
+    random = np.random.default_rng(0)
+    x, weight = (
+        random.integers(-3, 4, (1, *size)),
+        random.integers(-3, 4, (1, 1, *map(int, text.split()[1].split("x")))),
+    )
+    made = scene(pc.network(text), x=x, weights={"0.weight": weight}, flip=True)
+    np.testing.assert_array_equal(made.values[1][0], signal.convolve(x[0], weight[0, 0], mode="valid"))
+    step = made.steps[0]
+    assert step.flipped
+    np.testing.assert_array_equal(step.kernels[0, 0].values, np.flip(weight[0, 0]))
+    before = str(weight[0, 0].tolist()).replace("-", "−")
+    assert f"the kernel before it was flipped: {before}" in step.notes
+    for frame in made.frames:
+        assert sum(term.value * term.weight for term in frame.terms) == frame.result
+    plain = scene(pc.network(text), x=x, weights={"0.weight": weight})
+    assert not np.array_equal(plain.values[1], made.values[1])
+
+
+def test_nothing_but_a_convolution_is_flipped():
+    with pytest.raises(ValueError, match="flip is for convolutions, maxpool 2x2 has none"):
+        scene(pc.network("maxpool 2x2"), flip=True)
+    made = scene(pc.network("conv 2x2 1 | transposed 2x2 1"), (4, 4), flip=True)
+    assert [step.flipped for step in made.steps] == [True, False]

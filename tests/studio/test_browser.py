@@ -135,6 +135,22 @@ def test_kinds_axes_and_stages(visit):
     expect(page.locator("#net")).to_have_value("depthwise 3 padding 1")
 
 
+def test_the_kernel_flipped(visit):
+    page = visit.page
+    numbers = lambda: page.locator("#shapes text").all_text_contents()  # noqa: E731
+    plain = numbers()
+    page.check("#flip")
+    expect(page.locator("#shapes")).to_contain_text("flipped kernel")
+    assert numbers() != plain
+    assert visit.query["flip"] == "1"
+    page.reload()
+    expect(page.locator("#flip")).to_be_checked()
+    page.select_option("#kind", "maxpool")
+    expect(page.locator("#net")).to_have_value(re.compile("maxpool"))
+    expect(page.locator("#shapes")).not_to_contain_text("flipped")
+    assert page.locator("#flip").count() == 0
+
+
 def test_step_pin_and_reload_the_address(visit):
     page = visit.page
     for _ in range(11):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,17 +11,14 @@ from polyconv.cli.app import Command, Given, network_argument
 if TYPE_CHECKING:
     from polyconv.network import Network
     from polyconv.see.drawing import Drawing
-
-_SIZE = re.compile(r"\d{1,10}(?:x\d{1,10})*", re.ASCII | re.IGNORECASE)
+    from polyconv.see.theme import ThemeName
 
 
 def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
     """The numbers of --input."""
-    if value is None:
-        return None
-    if not _SIZE.fullmatch(value):
-        raise ValueError(f"--input {value!r} is no size. Give sizes joined by x, such as 5x5, or 3x5x5 with 3 channels")
-    return tuple(map(int, value.lower().split("x")))
+    from polyconv.see.size import sizes_in
+
+    return None if value is None else sizes_in(value, "--input")
 
 
 @click.command(
@@ -47,9 +43,10 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
 @click.option("--picture", type=click.Path(), help="The photograph; the one that ships if not given.")
 @click.option("--weights", type=click.Path(), help="An .npz file, arrays by name; uniform or random ones if not given.")
 @click.option("--view", type=click.Choice(["stamp", "slide"]), default="stamp", help="Of transposed layers.")
+@click.option("--flip", is_flag=True, help="Convolution as in mathematics: the kernel flipped.")
 @click.option("--frame", type=int, help="For .svg and .png: which frame, counted from 0.")
 @click.option("--sheet", is_flag=True, help="For .png: all frames on one sheet.")
-@click.option("--dark", is_flag=True, help="Light on dark.")
+@click.option("--dark", is_flag=True, help="Light on dark; a page follows its reader if not given.")
 @click.option("--fps", type=float, default=2.0, show_default=True, help="Frames a second.")
 @click.option("--seed", type=int, default=0, help="Of the numbers shown.")
 def draw(
@@ -64,6 +61,7 @@ def draw(
     picture: str | None,
     weights: str | None,
     view: str,
+    flip: bool,
     frame: int | None,
     sheet: bool,
     dark: bool,
@@ -81,7 +79,7 @@ def draw(
         raise ValueError(f"{' and '.join(kinds)} are different drawings. Give one of them")
     if over is not None and not correlation:
         raise ValueError("--over belongs to --correlation. Add it")
-    theme = "dark" if dark else "light"
+    theme: ThemeName = "dark" if dark else "auto"
     if field or features or correlation:
         drawing = _with_weights(given, kinds[0], size, over, picture, weights, theme, seed)
     elif picture is not None or weights is not None:
@@ -89,7 +87,7 @@ def draw(
             "--picture and --weights belong to other drawings of the network. Add --field, --features or --correlation"
         )
     else:
-        drawing = _drawing(given.network, size, matrix, view, theme, seed)
+        drawing = _drawing(given.network, size, matrix, view, flip, theme, seed)
     try:
         target = drawing.save(path, frame=frame, sheet=sheet, fps=fps)
     except ImportError as error:
@@ -98,12 +96,16 @@ def draw(
     click.echo(f"wrote {target}: {count} frame{'' if count == 1 else 's'}, {target.stat().st_size:,} bytes")
 
 
-def _drawing(network: Network, size: tuple[int, ...] | None, matrix: bool, view: str, theme: str, seed: int) -> Drawing:
+def _drawing(
+    network: Network, size: tuple[int, ...] | None, matrix: bool, view: str, flip: bool, theme: ThemeName, seed: int
+) -> Drawing:
     channels, spatial = _split(network, size)
+    if matrix and flip:
+        raise ValueError("--flip is for the layer at work. Leave out --matrix")
     if matrix:
         from polyconv.see.matrix import draw_matrix
 
-        return draw_matrix(network, None, spatial, in_channels=channels, theme="dark" if theme == "dark" else "light")
+        return draw_matrix(network, None, spatial, in_channels=channels, theme=theme)
     from polyconv.see.drawing import draw as drawn
 
     return drawn(
@@ -112,8 +114,16 @@ def _drawing(network: Network, size: tuple[int, ...] | None, matrix: bool, view:
         channels,
         seed=seed,
         view="slide" if view == "slide" else "stamp",
-        theme="dark" if theme == "dark" else "light",
+        flip=flip,
+        theme=theme,
     )
+
+
+def _split(network: Network, size: tuple[int, ...] | None) -> tuple[int | None, tuple[int, ...] | None]:
+    """Channels, where the size has them, and the spatial sizes."""
+    from polyconv.see.size import with_channels
+
+    return (None, None) if size is None else with_channels(network, size, "--input", min(len(size), 2))
 
 
 def _with_weights(
@@ -123,7 +133,7 @@ def _with_weights(
     over: str | None,
     picture: str | None,
     weights: str | None,
-    theme: str,
+    theme: ThemeName,
     seed: int,
 ) -> Drawing:
     """A drawing over a photograph, or of the weights themselves."""
@@ -146,15 +156,3 @@ def _with_weights(
         return draw_features(given.network, picture, input_size=spatial, seed=seed, **options)
     except TypeError as error:  # a dtype that does not fit
         raise ValueError(str(error)) from None
-
-
-def _split(network: Network, size: tuple[int, ...] | None) -> tuple[int | None, tuple[int, ...] | None]:
-    """Channels, where the size has them, and the spatial sizes."""
-    if size is None:
-        return None, None
-    rank = network.ndim or min(len(size), 2)
-    if len(size) not in (rank, rank + 1):
-        axes = "x".join("DHW"[-rank:]) if rank > 1 else "L"
-        given = "x".join(map(str, size))
-        raise ValueError(f"--input {given} does not fit a {rank}-D network. Give {axes}, or Cx{axes} with channels")
-    return (size[0], size[1:]) if len(size) == rank + 1 else (None, size)

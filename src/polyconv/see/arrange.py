@@ -126,8 +126,9 @@ def about_kernel(step: Step) -> tuple[str, list[str]]:
         for word, values in (("stride", layer.strides_for(rank)), ("dilation", layer.dilations_for(rank))):
             if any(value != 1 for value in values):
                 said.append(f"{word} {values[0] if len(set(values)) == 1 else text.sizes(values)}")
-    if isinstance(layer, ConvTranspose) and step.view == "slide":
+    if step.flipped:
         name = "flipped kernel"
+    if isinstance(layer, ConvTranspose) and step.view == "slide":
         said = [item for item in said if not item.startswith("stride")]
     if step.groups > 1 and not isinstance(layer, Pool):
         said.append(f"{step.groups} groups")

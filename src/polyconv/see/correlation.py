@@ -26,7 +26,7 @@ from polyconv.see.features import every_output
 from polyconv.see.lettering import clipped, fitted
 from polyconv.see.photo import TOP, Photo, Plate, as_channels, channels_for, for_network, lines_of, placed
 from polyconv.see.shapes import Line, Picture, Shape, Text, rect
-from polyconv.see.theme import Theme, between, clearest, theme_named
+from polyconv.see.theme import Theme, ThemeName, between, clearest, theme_named
 
 SIDE = 420.0  # of the matrix
 LEGEND = 26.0
@@ -169,7 +169,7 @@ def draw_correlation(
     input_size: Sizes | int | None = None,
     in_channels: int | None = None,
     seed: int = 0,
-    theme: Literal["light", "dark"] = "light",
+    theme: ThemeName = "auto",
 ) -> Drawing:
     """How far the filters of neighbouring layers go together: blocks where a layer has groups, a frame a pair.
 
@@ -186,7 +186,7 @@ def draw_correlation(
         input_size: for a photograph: (height, width) in pixels; else 224 on its longer side at most.
         in_channels: of the network's input, where the weights do not say; 3 where they fit if not given.
         seed: of random weights.
-        theme: "light" or "dark".
+        theme: "light", "dark", or "auto": light, where a page follows its reader.
 
     Raises:
         ValueError: a network without neighbouring convolutions, or so large that it would take minutes.

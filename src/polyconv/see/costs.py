@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from polyconv._units import amount, milliseconds
 from polyconv.count.alternatives import Alternative, Comparison
@@ -12,7 +11,7 @@ from polyconv.see.drawing import Drawing
 from polyconv.see.lettering import clipped
 from polyconv.see.photo import TOP, Plate
 from polyconv.see.shapes import Picture, Shape, Text, rect
-from polyconv.see.theme import theme_named
+from polyconv.see.theme import ThemeName, theme_named
 
 NAMES, GAP, ROW, VALUE = 160.0, 12.0, 26.0, 50.0
 
@@ -58,12 +57,12 @@ class CostComposer(Plate):
         return Text(MARGIN, TOP + 39 + number * ROW, kind, SMALL + 1, self.theme.ink)
 
 
-def draw_costs(comparison: Comparison, *, theme: Literal["light", "dark"] = "light") -> Drawing:
+def draw_costs(comparison: Comparison, *, theme: ThemeName = "auto") -> Drawing:
     """A comparison as a chart: parameters, MACs and, where it was timed, time of each kind.
 
     Args:
         comparison: what ``polyconv.compare`` gives; ``timed()`` adds the times.
-        theme: "light" or "dark".
+        theme: "light", "dark", or "auto": light, where a page follows its reader.
 
     Example:
         >>> import polyconv as pc

@@ -16,7 +16,7 @@ from polyconv.see.scene import DEFAULT_FRAMES, scene
 from polyconv.see.shapes import Picture
 from polyconv.see.sums import Sum
 from polyconv.see.svg import svg
-from polyconv.see.theme import Theme, theme_named
+from polyconv.see.theme import Theme, ThemeName, theme_named
 
 if TYPE_CHECKING:
     from polyconv.network import Network
@@ -199,7 +199,8 @@ def draw(
     weights: Mapping[str, Any] | None = None,
     seed: int = 0,
     view: Literal["stamp", "slide"] = "stamp",
-    theme: Literal["light", "dark"] = "light",
+    flip: bool = False,
+    theme: ThemeName = "auto",
     max_frames: int = DEFAULT_FRAMES,
     max_channels: int = MAX_CHANNELS,
 ) -> Drawing:
@@ -213,6 +214,7 @@ def draw(
         weights=weights,
         seed=seed,
         view=view,
+        flip=flip,
         max_frames=max_frames,
         max_channels=max_channels,
     )

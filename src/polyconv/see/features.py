@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from polyconv.see.arrange import MARGIN, ROOM, SMALL
 from polyconv.see.drawing import Drawing
 from polyconv.see.photo import TOP, Photo, Plate, as_channels, channels_for, for_network, placed
 from polyconv.see.shapes import Picture, Shape, Text
-from polyconv.see.theme import theme_named
+from polyconv.see.theme import ThemeName, theme_named
 
 MOST_STAGES = 60
 GAP = 8.0
@@ -73,7 +73,7 @@ def draw_features(
     weights: Mapping[str, Any] | None = None,
     seed: int = 0,
     channels: int = 4,
-    theme: Literal["light", "dark"] = "light",
+    theme: ThemeName = "auto",
 ) -> Drawing:
     """The feature maps of a photograph in a 2-D network: a few channels of each stage, a frame a stage.
 
@@ -86,7 +86,7 @@ def draw_features(
         weights: by name, as ``Network.bind`` takes them; random ones of ``seed`` if not given.
         seed: of the weights.
         channels: how many of each stage are shown, from 1 to 8.
-        theme: "light" or "dark".
+        theme: "light", "dark", or "auto": light, where a page follows its reader.
 
     Raises:
         ValueError: a network that is not 2-D or does not fit, or a picture that cannot be read.

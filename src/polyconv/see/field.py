@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from polyconv.see.arrange import MARGIN, ROOM, SMALL
 from polyconv.see.drawing import Drawing
 from polyconv.see.photo import TOP, Photo, Plate, channels_for, for_network, lines_of, placed, trail
 from polyconv.see.shapes import Picture, Shape, Text, rect
-from polyconv.see.theme import theme_named
+from polyconv.see.theme import ThemeName, theme_named
 
 MOST_FRAMES = 60
 GAP = 24.0
@@ -177,7 +177,7 @@ def draw_field(
     *,
     input_size: Sizes | int | None = None,
     weights: Mapping[str, Any] | None = None,
-    theme: Literal["light", "dark"] = "light",
+    theme: ThemeName = "auto",
     max_frames: int = MOST_FRAMES,
 ) -> Drawing:
     """The receptive field growing through a 2-D network over a photograph, a frame a stage.
@@ -191,7 +191,7 @@ def draw_field(
         picture: a file, an array (height, width, 3) with values from 0 to 1, or None for the one that ships.
         input_size: (height, width) in pixels to bring the picture to; else 224 on its longer side at most.
         weights: by name, as ``Network.bind`` takes them; None for uniform ones, where every path counts the same.
-        theme: "light" or "dark".
+        theme: "light", "dark", or "auto": light, where a page follows its reader.
         max_frames: of more stages only every second, third, ... is drawn.
 
     Raises:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from polyconv.geometry import product
 from polyconv.layers import Conv, ConvTranspose, Pool, Sizes
@@ -23,7 +23,7 @@ from polyconv.see.parts import Cell, Frame, Kind, Scene, Step, cells
 from polyconv.see.scene import scene
 from polyconv.see.shapes import Picture, Polygon, Shape, Text, rect
 from polyconv.see.sums import Sum
-from polyconv.see.theme import Theme, theme_named
+from polyconv.see.theme import Theme, ThemeName, theme_named
 
 MOST = 64  # rows or columns
 LARGEST_CELL = 26.0
@@ -268,7 +268,7 @@ def draw_matrix(
     *,
     in_channels: int | None = None,
     values: bool = False,
-    theme: Literal["light", "dark"] = "light",
+    theme: ThemeName = "auto",
 ) -> Drawing:
     """A linear layer as its sparse matrix C and the transpose, with the cells that make each row.
 
@@ -280,7 +280,7 @@ def draw_matrix(
         input_size: positions along each axis; a small one that fits if not given.
         in_channels: channels of the input.
         values: whether the entries show the weights' values; their names (w00, w01, ...) if not.
-        theme: "light" or "dark".
+        theme: "light", "dark", or "auto": light, where a page follows its reader.
 
     Raises:
         ValueError: for another layer, and for more than 64 rows or columns.

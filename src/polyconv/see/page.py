@@ -3,56 +3,109 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from polyconv.see.shapes import Picture
 from polyconv.see.svg import clean, head, one
-from polyconv.see.theme import theme_named
+from polyconv.see.theme import AUTO, DARK, LIGHT, Theme
 
 if TYPE_CHECKING:
     from polyconv.see.drawing import Drawing
 
 # The page may run its own script and style and fetch nothing at all.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; base-uri 'none'"
+_COLOUR = re.compile('((?:(?<= fill)|(?<= stroke))="#[0-9a-f]{6}")')
 
 
 def page(drawing: Drawing, fps: float = 2.0) -> str:
-    """The drawing as one HTML document that asks no host for anything."""
-    data = json.dumps(contents(drawing, fps), ensure_ascii=False, separators=(",", ":"))
-    first = drawing.picture(0)
-    theme = theme_named(drawing.composer.theme.name)
+    """The drawing as one HTML document that asks no host for anything.
+
+    Of a drawing with the theme "auto" the page is light or dark as its reader prefers.
+    """
+    made = contents(drawing, fps)
     values = {
         "title": clean(drawing.title),
         "policy": escape(POLICY),
-        "style": asset("player.css"),
-        "scheme": theme.name,
-        "background": theme.background,
-        "ink": theme.ink,
-        "faint": theme.faint,
-        "rule": theme.rule,
-        "loud": theme.output_loud,
-        "svg": f"{moving(first)}</svg>",
+        "style": made.style + asset("player.css"),
+        "svg": f"{moving(drawing.picture(0), made.of(drawing, 0))}</svg>",
         "controls": asset("controls.html"),
-        "data": data.replace("<", "\\u003c"),
+        "data": json.dumps(made.data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
         "script": asset("player.js"),
     }
     parts = asset("player.html").split("%%")
     return "".join(values[part] if index % 2 else part for index, part in enumerate(parts))
 
 
-def contents(drawing: Drawing, fps: float) -> dict[str, Any]:
+def contents(drawing: Drawing, fps: float) -> Contents:
     """What the player needs: every distinct element once, each frame as a list of them, and each output's sum."""
     numbers: dict[str, int] = {}
+    made = Contents(drawing.composer.theme)
     frames, said = [], []
-    for picture in drawing.frames:
-        frames.append([numbers.setdefault(one(shape), len(numbers)) for shape in picture.shapes])
+    for index, picture in enumerate(drawing.frames):
+        frames.append([numbers.setdefault(element, len(numbers)) for element in made.of(drawing, index)])
         said.append(picture.description)
     outputs = {
         tag: {"frame": s.frame, "title": s.title, "lines": s.lines} for tag, s in drawing.composer.outputs().items()
     }
-    return {"fps": fps, "shapes": list(numbers), "frames": frames, "said": said, "outputs": outputs}
+    made.data = {"fps": fps, "shapes": list(numbers), "frames": frames, "said": said, "outputs": outputs}
+    return made
+
+
+class Contents:
+    """The data of a page, and the colours that its elements name."""
+
+    def __init__(self, theme: Theme) -> None:
+        self.themes = (LIGHT, DARK) if theme == AUTO else (theme,)
+        self.data: dict[str, Any] = {}
+        self._colours: dict[tuple[str, str], int] = {}
+        self._elements: dict[tuple[str, str], str] = {}
+        self._other: Any = None
+
+    def of(self, drawing: Drawing, index: int) -> list[str]:
+        """The elements of one frame; where there are two themes, their colours as variables."""
+        light = drawing.frames[index].shapes
+        if len(self.themes) == 1:
+            return list(map(one, light))
+        if self._other is None:
+            composer: Any = drawing.composer
+            self._other = replace(composer, theme=DARK)
+        return [self._both(one(a), one(b)) for a, b in zip(light, self._other.picture(index).shapes, strict=True)]
+
+    def _both(self, light: str, dark: str) -> str:
+        found = self._elements.get((light, dark))
+        if found is None:
+            found = self._elements[light, dark] = self._joined(light, dark)
+        return found
+
+    def _joined(self, light: str, dark: str) -> str:
+        parts, others = _COLOUR.split(light), _COLOUR.split(dark)
+        if parts[::2] != others[::2]:  # photographs and coloured maps
+            return f'<g class="in-light">{light}</g><g class="in-dark">{dark}</g>'
+        for number in range(1, len(parts), 2):
+            pair = (parts[number], others[number])
+            parts[number] = f'="var(--c{self._colours.setdefault(pair, len(self._colours))})"'
+        return "".join(parts)
+
+    @property
+    def style(self) -> str:
+        """The variables of every theme."""
+        first, *rest = (self._rules(theme, number) for number, theme in enumerate(self.themes))
+        scheme = "light dark" if rest else self.themes[0].name
+        return f":root {{ color-scheme: {scheme}; {first} }}\n.in-dark {{ display: none; }}\n" + "".join(
+            f"@media (prefers-color-scheme: dark) {{ :root {{ {rules} }} "
+            ".in-light { display: none; } .in-dark { display: inline; } }\n"
+            for rules in rest
+        )
+
+    def _rules(self, theme: Theme, number: int) -> str:
+        named = {"background": theme.background, "ink": theme.ink, "faint": theme.faint, "rule": theme.rule}
+        found = {**named, "loud": theme.output_loud}
+        found |= {f"c{index}": pair[number][2:-1] for pair, index in self._colours.items()}
+        return " ".join(f"--{name}: {value};" for name, value in found.items())
 
 
 def embedded(drawing: Drawing) -> str:
@@ -63,10 +116,16 @@ def embedded(drawing: Drawing) -> str:
     return f'<iframe title="{title}" sandbox="allow-scripts" style="{style}" srcdoc="{clean(page(drawing))}"></iframe>'
 
 
-def moving(picture: Picture) -> str:
-    """The SVG's head, its size left to the page, and the group that the player fills."""
+def moving(picture: Picture, elements: list[str] | None = None) -> str:
+    """The SVG's head, its size left to the page, and the group that the player fills.
+
+    With ``elements`` the page has the background; else it is the picture's own.
+    """
     opened = head(picture).replace(f'width="{picture.width}" height="{picture.height}" role', "role", 1)
-    return opened + '\n<g id="shapes">' + "\n".join(map(one, picture.shapes)) + '</g><g id="pin"></g>'
+    if elements is not None:
+        opened = opened.rpartition("\n<rect")[0]
+    inside = map(one, picture.shapes) if elements is None else elements
+    return opened + '\n<g id="shapes">' + "\n".join(inside) + '</g><g id="pin"></g>'
 
 
 def asset(name: str) -> str:

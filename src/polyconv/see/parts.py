@@ -140,6 +140,7 @@ class Step:
         notes: sentences that belong under the picture.
         groups: groups of channels.
         bias: (out_channels,), or None.
+        flipped: whether the kernel that slides is the weight reversed along every axis.
     """
 
     name: str
@@ -157,6 +158,7 @@ class Step:
     notes: tuple[str, ...] = ()
     groups: int = 1
     bias: Array | None = None
+    flipped: bool = False
 
 
 @dataclass(frozen=True, eq=False)

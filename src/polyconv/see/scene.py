@@ -16,6 +16,7 @@ from polyconv.run.lower import problem_of, sizes_of
 from polyconv.run.numpy_engine import NumpyEngine
 from polyconv.run.problem import Array
 from polyconv.see import choose, sample
+from polyconv.see import numbers as text
 from polyconv.see.parts import MAX_FRAMES, Frame, Scene, Step
 from polyconv.see.pointwise import Pointwise
 from polyconv.see.slide import Sliding, make_step
@@ -53,6 +54,7 @@ def scene(
     weights: Mapping[str, Any] | None = None,
     seed: int = 0,
     view: Literal["stamp", "slide"] = "stamp",
+    flip: bool = False,
     max_frames: int = DEFAULT_FRAMES,
     max_channels: int = choose.MAX_CHANNELS,
 ) -> Scene:
@@ -67,6 +69,7 @@ def scene(
         seed: of the numbers that are not given.
         view: how a transposed convolution is drawn: "stamp" (each input stamps the kernel) or "slide" (a window
             over the input with zeros in between).
+        flip: whether convolutions are those of mathematics, which flip the kernel before it slides.
         max_frames: of more moments, only every second, third, ... is shown, and the picture says so.
         max_channels: of more channels, only the first are drawn, and the picture says how many more there are.
 
@@ -86,8 +89,10 @@ def scene(
         raise ValueError(f"max_frames is {max_frames:,}, a film has at most {MAX_FRAMES:,} frames")
     given = _input(network, input_size, in_channels, x, seed)
     arrays = _weights(network, weights, given.shape, seed)
+    if flip:
+        arrays = _flipped(network, arrays)
     drawn = _run(network, given, arrays)
-    made = [_make(item, view, max_channels) for item in drawn]
+    made = [_make(item, view, max_channels, flip) for item in drawn]
     every, kept = choose.kept([step.moments for step, _ in made], max_frames)
     steps = tuple(step for step, _ in made)
 
@@ -98,7 +103,7 @@ def scene(
     values = (given, *(item.y for item in drawn))
     shown, total = sum(map(len, kept)), sum(step.moments for step in steps)
     notes = () if every == 1 else (f"{shown} of {total:,} steps are shown",)
-    return Scene(str(network), steps, values, frames, notes)
+    return Scene(str(network) + (", kernel flipped" if flip else ""), steps, values, frames, notes)
 
 
 def _input(network: Network, input_size: Any, in_channels: Any, x: Any, seed: int) -> Array:
@@ -156,6 +161,14 @@ def _weights(network: Network, weights: Mapping[str, Any] | None, shape: Sizes, 
     return sample.given_weights(weights, network.parameters(shape[0], rank))
 
 
+def _flipped(network: Network, arrays: dict[str, Array]) -> dict[str, Array]:
+    """The weights with every convolution's kernel reversed along its spatial axes: correlating with it convolves."""
+    names = [f"{node.name}.weight" for node in network.nodes if isinstance(node.layer, Conv)]
+    if not names:
+        raise ValueError(f"flip is for convolutions, {network} has none (a transposed one never flips its kernel)")
+    return {name: np.flip(a, tuple(range(2, a.ndim))) if name in names else a for name, a in arrays.items()}
+
+
 def _run(network: Network, x: Array, arrays: dict[str, Array]) -> list[_Drawn]:
     """Every node's result, by the operators themselves."""
     busy = [node for node in network.nodes if not isinstance(node.layer, Identity)]
@@ -191,7 +204,7 @@ def _result(layer: Layer, inputs: tuple[Array, ...], own: dict[str, Array]) -> A
     return result
 
 
-def _make(item: _Drawn, view: str, most: int) -> tuple[Step, Maker]:
+def _make(item: _Drawn, view: str, most: int, flip: bool) -> tuple[Step, Maker]:
     """The step of one node, and what gives its frames."""
     layer, x, y = item.node.layer, item.inputs[0], item.y
     weight, bias = item.weights.get("weight"), item.weights.get("bias")
@@ -207,15 +220,31 @@ def _make(item: _Drawn, view: str, most: int) -> tuple[Step, Maker]:
     if isinstance(layer, ConvTranspose) and weight is not None:
         sliding = _turned(layer, x, y, weight, bias, chosen)
         notes = ("the kernel is flipped, and the input has zeros put in between", *notes)
-        return make_step(sliding, item.node.name, line, notes), sliding
+        return make_step(sliding, item.node.name, line, notes, True), sliding
     if isinstance(layer, Conv | Pool):
         sliding = Sliding(layer, layer.axes(x.shape[1:]), x, y, weight, bias, groups, chosen)
-        return make_step(sliding, item.node.name, line, notes), sliding
+        flipped = flip and isinstance(layer, Conv)
+        notes = (*notes, *_about_flip(weight)) if flipped and weight is not None else notes
+        return make_step(sliding, item.node.name, line, notes, flipped), sliding
     outputs = chosen.outputs
     if isinstance(layer, Join) and layer.kind == "concat":
         outputs = _of_each([len(branch) for branch in item.inputs], most)
     pointwise = Pointwise(layer, item.inputs, y, item.weights, outputs)
     return pointwise.step(item.node.name, line, _more(len(y), len(outputs), "output")), pointwise
+
+
+def _about_flip(flipped: Array) -> tuple[str, ...]:
+    """What a flipped kernel was before, where it is small enough to be said."""
+    said = "convolution as in mathematics: the kernel is flipped along every axis; deep learning does not flip"
+    if flipped.size > 9 or flipped.shape[:2] != (1, 1):
+        return (said,)
+    before = np.flip(flipped, tuple(range(2, flipped.ndim)))[0, 0]
+    return (said, f"the kernel before it was flipped: {_listed(before)}")
+
+
+def _listed(values: Array) -> str:
+    inside = [_listed(value) if value.ndim else text.number(float(value)) for value in values]
+    return f"[{', '.join(inside)}]"
 
 
 def _turned(

@@ -261,7 +261,7 @@ def _inside(at: Cell, shape: Sizes) -> bool:
     return all(0 <= cell < size for cell, size in zip(at, shape, strict=True))
 
 
-def make_step(sliding: Sliding, name: str, line: str, notes: tuple[str, ...]) -> Step:
+def make_step(sliding: Sliding, name: str, line: str, notes: tuple[str, ...], flipped: bool = False) -> Step:
     """The step that a sliding window draws."""
     from polyconv.see.parts import blank
 
@@ -283,4 +283,5 @@ def make_step(sliding: Sliding, name: str, line: str, notes: tuple[str, ...]) ->
         notes=notes,
         groups=sliding.groups,
         bias=sliding.bias,
+        flipped=flipped,
     )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Literal, TypeAlias
 
 from polyconv._checks import choice
+
+ThemeName: TypeAlias = Literal["auto", "light", "dark"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,8 @@ DARK = Theme(
     cropped="#2b333c",
     mark="#ffffff",
 )
-THEMES = {theme.name: theme for theme in (LIGHT, DARK)}
+AUTO = replace(LIGHT, name="auto")  # light; a page made of it follows what its reader prefers
+THEMES = {theme.name: theme for theme in (AUTO, LIGHT, DARK)}
 
 
 def theme_named(name: str) -> Theme:

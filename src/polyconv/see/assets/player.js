@@ -13,6 +13,8 @@ function start(given, first) {
   last = data.frames.length - 1;
   at("step").max = last;
   at("count").textContent = last + 1;
+  at("pinned").hidden = Object.keys(data.outputs).length === 0;
+  document.querySelector(".controls").hidden = last === 0;
   show(first);
 }
 

@@ -11,8 +11,9 @@ from polyconv.count.advice import check
 from polyconv.count.alternatives import compare
 from polyconv.count.render import sizes_text
 from polyconv.count.tally import ITEM_BYTES, Report, count
-from polyconv.layers import Conv, ConvTranspose, Separable, Spatial
+from polyconv.layers import Conv, ConvTranspose, Separable, Sizes, Spatial
 from polyconv.network import Network
+from polyconv.notation import network
 from polyconv.see import sample
 from polyconv.see.code import SYSTEMS, code
 from polyconv.see.drawing import Drawing, draw
@@ -58,6 +59,7 @@ def shown(state: State) -> Answer:
             "net": state.text,
             "input": state.input,
             "view": state.view,
+            "flip": str(int(state.flip)),
             "seed": state.seed,
             "stage": state.stage,
         },
@@ -70,6 +72,7 @@ def shown(state: State) -> Answer:
             for stage, text in zip(net.stages, (str(Network((s,))) for s in net.stages), strict=True)
         ],
         "kinds": list(KINDS),
+        "convolves": _convolves(net),
         "transposed": any(isinstance(node.layer, ConvTranspose) for node in net.nodes),
         "figures": figures(report),
         "layers": layers(report),
@@ -164,7 +167,7 @@ def codes(state: State) -> list[Answer]:
 def drawing(state: State) -> Answer:
     """The drawing without its frames but the first; a smaller one, or a sentence, where it would be too large."""
     try:
-        made, note = drawn(str(state.network), state.in_shape, state.view, state.theme, state.seed)
+        made, note = drawn(state)
     except ValueError as error:
         return {"problem": str(error)}
     first = made.picture(0)
@@ -185,7 +188,7 @@ def frames(query: Mapping[str, str]) -> Answer:
     """Some frames of the drawing, from ``first`` on."""
     try:
         state = read_state(query)
-        made, _ = drawn(str(state.network), state.in_shape, state.view, state.theme, state.seed)
+        made, _ = drawn(state)
         first = number(query, "first", MAX_DRAWN_FRAMES * 2)
     except (ValueError, TypeError, ArithmeticError) as error:
         return {"problem": str(error)}
@@ -203,18 +206,28 @@ def markup(made: Drawing, index: int) -> tuple[str, str]:
     return "".join(map(one, picture.shapes)), picture.description
 
 
+def drawn(state: State) -> tuple[Drawing, str]:
+    """The drawing of a state, and a sentence where it had to be of a smaller input than asked for."""
+    net = state.network
+    return _kept(str(net), state.in_shape, state.view, state.flip and _convolves(net), state.theme, state.seed)
+
+
+def _convolves(net: Network) -> bool:
+    return any(isinstance(node.layer, Conv) for node in net.nodes)
+
+
 @lru_cache(maxsize=16)
-def drawn(text: str, in_shape: tuple[int, ...], view: str, theme: str, seed: int) -> tuple[Drawing, str]:
-    """The drawing of a network, and a sentence where it had to be of a smaller input than asked for."""
-    net = Network(read_state({"net": text}).network.stages)
+def _kept(text: str, in_shape: Sizes, view: str, flip: bool, theme: str, seed: int) -> tuple[Drawing, str]:
+    net = network(text)
+    options: dict[str, Any] = {"view": view, "flip": flip, "theme": theme, "seed": seed}
     try:
-        return _drawn(net, in_shape, view, theme, seed), ""
+        return _drawn(net, in_shape, options), ""
     except ValueError as error:
         problem = error
     for side in DRAWN_SIDES:
         smaller = (in_shape[0], *(side or sample.first_size(net)[0],) * (len(in_shape) - 1))
         try:
-            made = _drawn(net, smaller, view, theme, seed)
+            made = _drawn(net, smaller, options)
         except ValueError:
             continue
         said = f"Too large to draw: {problem}".rstrip(".")
@@ -223,7 +236,7 @@ def drawn(text: str, in_shape: tuple[int, ...], view: str, theme: str, seed: int
     raise problem
 
 
-def _drawn(net: Network, in_shape: tuple[int, ...], view: str, theme: str, seed: int) -> Drawing:
+def _drawn(net: Network, in_shape: Sizes, options: dict[str, Any]) -> Drawing:
     report = count(net, (1, *in_shape))
     numbers = report.peak_activation_bytes // ITEM_BYTES[report.dtype]
     for found, what in ((report.macs, "MACs"), (numbers, "numbers at once")):
@@ -232,12 +245,4 @@ def _drawn(net: Network, in_shape: tuple[int, ...], view: str, theme: str, seed:
                 f"an input of {sizes_text(in_shape)} needs {amount(found)} {what}; the studio draws up to "
                 f"{amount(MAX_DRAWN)}. Use a smaller input or fewer channels to see it move"
             )
-    return draw(
-        net,
-        in_shape[1:],
-        in_shape[0],
-        seed=seed,
-        view="slide" if view == "slide" else "stamp",
-        theme="dark" if theme == "dark" else "light",
-        max_frames=MAX_DRAWN_FRAMES,
-    )
+    return draw(net, in_shape[1:], in_shape[0], max_frames=MAX_DRAWN_FRAMES, **options)

@@ -31,9 +31,9 @@ def file(path: str) -> bytes:
     return (asset(path[1:]) if path.startswith("/player") else _own(path[1:])).encode()
 
 
-def exported(state: State) -> str:
-    """A view as one document that asks no host for anything, every frame in it."""
-    view = {**shown(state), "theme": state.theme}
+def exported(state: State, fps: float = 2.0) -> str:
+    """A view as one document that asks no host for anything, every frame in it, ``fps`` of them a second."""
+    view = {**shown(state), "theme": state.theme, "fps": fps}
     _with_every_frame(view, state)
     data = json.dumps(view, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
     style = f"<style>{asset('player.css')}\n{_own('studio.css')}</style>"
@@ -50,7 +50,7 @@ def _with_every_frame(view: dict[str, Any], state: State) -> None:
     drawing = view["drawing"]
     if "problem" in drawing:
         return
-    made, _ = drawn(str(state.network), state.in_shape, state.view, state.theme, state.seed)
+    made, _ = drawn(state)
     for index in range(len(made.frames)):
         drawing["frames"][str(index)], drawing["said"][str(index)] = markup(made, index)
 

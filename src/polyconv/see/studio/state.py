@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -13,13 +12,13 @@ from polyconv.layers import Conv, ConvTranspose, Layer, Pool, Sizes, Upsample
 from polyconv.network import Network
 from polyconv.notation import NotationError, network
 from polyconv.see import sample
+from polyconv.see.size import sizes_in, with_channels
 
 FIRST, FIRST_INPUT = "conv 3x3 2 padding 1", "1x5x5"
 MAX_TEXT, MAX_LAYERS, MAX_AXES = 2000, 40, 3
 MAX_SIDE, MAX_CHANNELS, MAX_POSITIONS = 4096, 16_384, 2**26
 MAX_WINDOW = 128  # of a kernel, stride, dilation, padding or scale along an axis
 MAX_UPSAMPLING = 64  # of all transposed and upsample strides together, along one axis
-_SIZE = re.compile(r"\d{1,10}(?:x\d{1,10})*", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,7 @@ class State:
         network: the network.
         in_shape: (channels, *spatial) of the input.
         view: how transposed layers are drawn.
+        flip: whether convolutions are drawn with their kernels flipped.
         theme: the drawing's colours.
         seed: of the numbers in the drawing.
         stage: the stage that is being built.
@@ -41,6 +41,7 @@ class State:
     network: Network
     in_shape: Sizes
     view: Literal["stamp", "slide"] = "stamp"
+    flip: bool = False
     theme: Literal["light", "dark"] = "light"
     seed: int = 0
     stage: int = 0
@@ -81,6 +82,7 @@ def read_state(query: Mapping[str, str]) -> State:
         net,
         in_shape,
         "slide" if choice(query.get("view", "stamp"), ("stamp", "slide"), "view") == "slide" else "stamp",
+        choice(query.get("flip", "0"), ("0", "1"), "flip") == "1",
         "dark" if choice(query.get("theme", "light"), ("light", "dark"), "theme") == "dark" else "light",
         number(query, "seed", 9999),
         min(number(query, "stage", MAX_LAYERS), len(net) - 1),
@@ -100,14 +102,10 @@ def input_shape(net: Network, text: str) -> Sizes:
     """The input (channels, *spatial) that a text such as "5x5" or "3x5x5" says; a small one that fits for none."""
     if not text:
         return (sample.first_channels(net), *sample.first_size(net))
-    if not _SIZE.fullmatch(text):
-        raise ValueError(f"the input {text[:40]!r} is no size. Give sizes joined by x: 5x5, or 3x5x5 with 3 channels")
-    sizes = tuple(map(int, text.lower().split("x")))
-    rank = net.ndim or max(1, min(len(sizes), MAX_AXES + 1) - 1)
-    if len(sizes) not in (rank, rank + 1):
-        axes = "x".join("DHW"[-rank:]) if rank > 1 else "L"
-        raise ValueError(f"the input {text} does not fit a {rank}-D network. Give {axes}, or Cx{axes} with channels")
-    shape = sizes if len(sizes) == rank + 1 else (sample.first_channels(net), *sizes)
+    sizes = sizes_in(text, "the input")
+    rank = max(1, min(len(sizes), MAX_AXES + 1) - 1)  # of an address, whose inputs have their channels
+    channels, spatial = with_channels(net, sizes, "the input", rank)
+    shape = (sample.first_channels(net) if channels is None else channels, *spatial)
     if 0 in shape:
         raise ValueError(f"the input {text} is empty. Every size must be 1 or more")
     if max(shape[1:]) > MAX_SIDE:

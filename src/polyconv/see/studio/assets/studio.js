@@ -16,7 +16,7 @@ const TAKES = {
 const AXES = { 1: ["length"], 2: ["height", "width"], 3: ["depth", "height", "width"] };
 const stored = document.getElementById("data");
 const still = matchMedia("(prefers-reduced-motion: reduce)");
-const state = { net: "", input: "", view: "stamp", seed: "0", stage: "0", theme: "", code: "PyTorch", tab: "code" };
+const state = { net: "", input: "", view: "stamp", flip: "0", seed: "0", stage: "0", theme: "", code: "PyTorch", tab: "code" };
 let current_view = null;
 let asked = 0;
 let typing = null;
@@ -43,7 +43,7 @@ function readAddress() {
 
 function writeAddress() {
   const fields = new URLSearchParams();
-  const plain = { view: "stamp", seed: "0", stage: "0", theme: "", code: "PyTorch", tab: "code" };
+  const plain = { view: "stamp", flip: "0", seed: "0", stage: "0", theme: "", code: "PyTorch", tab: "code" };
   for (const [key, value] of Object.entries(state)) if (value !== plain[key]) fields.set(key, value);
   if (data !== null && current > 0) fields.set("step", current);
   if (data !== null && pinned !== null) fields.set("pin", pinned);
@@ -51,7 +51,7 @@ function writeAddress() {
 }
 
 function question(more = {}) {
-  const fields = new URLSearchParams({ view: state.view, seed: state.seed, stage: state.stage, theme: theme(), ...more });
+  const fields = new URLSearchParams({ view: state.view, flip: state.flip, seed: state.seed, stage: state.stage, theme: theme(), ...more });
   if (state.net) fields.set("net", state.net);
   if (state.input) fields.set("input", state.input);
   return fields;
@@ -118,7 +118,7 @@ function showDrawing(drawing, first) {
   at("picture").innerHTML = drawing.svg;
   const frames = new Array(drawing.count);
   const said = new Array(drawing.count);
-  const shown = { fps: 2, frames, said, outputs: drawing.outputs, fetch: more };
+  const shown = { fps: current_view.fps || 2, frames, said, outputs: drawing.outputs, fetch: more };
   for (const [index, markup] of Object.entries(drawing.frames)) [frames[index], said[index]] = [markup, drawing.said[index]];
   if (pinned !== null && !(pinned in drawing.outputs)) unpinQuietly();
   start(shown, Math.min(first, drawing.count - 1));
@@ -225,6 +225,7 @@ function controls(view, fields) {
     made.push(make("div", { class: "pair" }, select("activation", "Activation", kinds, fields.activation, (value) => set("activation", value)), bias));
   }
   if (view.transposed) made.push(select("view", "Transposed drawn as", [["stamp", "stamps on the output"], ["slide", "a sliding window"]], state.view, (value) => { state.view = value; ask(); }));
+  if (view.convolves) made.push(make("label", { class: "check" }, make("input", { type: "checkbox", id: "flip", checked: state.flip === "1", onchange: (event) => { state.flip = event.target.checked ? "1" : "0"; ask(); } }), "drawn with the kernel flipped, as in mathematics"));
   return made;
 }
 
