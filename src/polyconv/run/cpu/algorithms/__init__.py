@@ -5,6 +5,7 @@ from polyconv.run.cpu.algorithms.dense_dot import DENSE_DOT
 from polyconv.run.cpu.algorithms.dense_planar import DENSE_PLANAR
 from polyconv.run.cpu.algorithms.dense_rows import DENSE_ROWS
 from polyconv.run.cpu.algorithms.depthwise import DEPTHWISE
+from polyconv.run.cpu.algorithms.fourier import FOURIER
 from polyconv.run.cpu.algorithms.grouped import GROUPED
 from polyconv.run.cpu.algorithms.planes import PLANES
 from polyconv.run.cpu.algorithms.pooling import POOLING
@@ -19,6 +20,7 @@ ALGORITHMS: tuple[Algorithm, ...] = (
     DENSE_PLANAR,
     DENSE_ROWS,
     DEPTHWISE,
+    FOURIER,
     GROUPED,
     PLANES,
     POOLING,

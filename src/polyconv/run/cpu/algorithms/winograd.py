@@ -192,7 +192,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     """Tiles, blocks of tiles, and whether each thread transforms for itself."""
     shape = shape_of_tiles(problem, tile, target)
     item = problem.numpy_dtype().itemsize
-    starts = tile_starts(shape, sizes.out_size)
+    starts = tile_starts(shape.outputs, problem.dilation, sizes.out_size)
     counts = [len(found) for found in starts]
     tiles = sizes.batch * product(counts)
     out_blocks = shape.blocks.count * problem.groups

@@ -234,7 +234,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     """Runs, blocks of them, and whether each thread transforms for itself."""
     shape = shape_of_tiles(problem, tile, target)
     item = problem.numpy_dtype().itemsize
-    starts = tile_starts(shape, sizes.out_size)
+    starts = tile_starts(shape.outputs, problem.dilation, sizes.out_size)
     run, starts[-1] = _runs(shape, starts[-1], sizes.out_size[-1])
     counts = [len(found) for found in starts]
     tiles = sizes.batch * product(counts)

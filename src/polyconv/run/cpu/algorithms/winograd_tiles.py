@@ -204,10 +204,10 @@ def _pack_blocks(packed: Array, ordered: Array, blocks: Blocks) -> None:
         tail[..., : blocks.channels - whole] = ordered[..., whole:]
 
 
-def tile_starts(shape: Shape, out_size: tuple[int, ...]) -> list[list[int]]:
+def tile_starts(outputs: Sequence[int], dilations: Sequence[int], out_size: Sequence[int]) -> list[list[int]]:
     """The first output position of each tile along each axis; dilated axes picture by interleaved picture."""
     found = []
-    for count, dilation, size in zip(shape.outputs, shape.problem.dilation, out_size, strict=True):
+    for count, dilation, size in zip(outputs, dilations, out_size, strict=True):
         if count == 1:
             found.append(list(range(size)))
         else:

@@ -1,0 +1,124 @@
+"""Fourier transforms of short sequences as straight code: every lane is a transform of its own.
+
+Complex numbers are pairs of vectors. The real transform is that of *odd* frequencies, in which products mean negacyclic
+convolution: N real numbers give N / 2 complex ones and there is no special case, neither a constant nor a Nyquist
+term. With h = N / 2 and angles of pi / N:
+
+    y[n] = (x[n] - i x[n + h]) * exp(-i pi n / N)      for n < h, then an ordinary transform of y
+    Y[g] = the sum over n of x[n] * exp(-2 i pi n (2 g + 1/2) / N)
+
+Backwards the real part of ``y[n] * exp(i pi n / N)`` is x[n] and minus its imaginary part x[n + h]. Transforms are not
+scaled: backwards of forwards is h times the numbers.
+
+Source: Nussbaumer, "Fast Fourier Transform and Convolution Algorithms" (Springer 1982), on polynomials modulo z^N + 1.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import cos, pi, sin
+
+from polyconv.run.cpu.emit import Kernel, Value
+
+Complex = tuple[Value, Value]
+
+
+def real_to_complex(k: Kernel, data: list[Value]) -> list[Complex]:
+    """The transform of N real numbers, N even: N / 2 complex ones."""
+    half = len(data) // 2
+    turned = [
+        _times(k, (data[n], data[n + half]), cos(pi * n / len(data)), -sin(pi * n / len(data)), conjugate=True)
+        for n in range(half)
+    ]
+    return forward(k, turned)
+
+
+def complex_to_real(k: Kernel, data: list[Complex], wanted: int) -> list[Value]:
+    """Backwards, the first ``wanted`` of N real numbers, N / 2 times too large."""
+    half = len(data)
+    real: list[Value] = []
+    minus: list[Value] = []
+    for n, (re, im) in enumerate(backward(k, data)):
+        c, s = cos(pi * n / (2 * half)), sin(pi * n / (2 * half))
+        # (re + i im)(c + i s): the real part, and minus the imaginary one
+        real.append(_sum(k, re, c, im, -s))
+        if n + half < wanted:
+            minus.append(_sum(k, re, -s, im, -c))
+    return [*real, *minus][:wanted]
+
+
+def forward(k: Kernel, data: list[Complex]) -> list[Complex]:
+    """The ordinary complex transform, ``sum of data[n] * exp(-2 i pi n g / N)``; N of factors 2 and 3."""
+    count = len(data)
+    if count == 1:
+        return data
+    radix = _radix(count)
+    size = count // radix
+    parts = [forward(k, data[start::radix]) for start in range(radix)]
+    found: list[Complex | None] = [None] * count
+    for place in range(size):
+        angles = [2 * pi * start * place / count for start in range(radix)]
+        turned = [_times(k, part[place], cos(a), -sin(a)) for part, a in zip(parts, angles, strict=True)]
+        for number, value in enumerate(_butterfly(k, turned)):
+            found[place + number * size] = value
+    return [value for value in found if value is not None]
+
+
+def backward(k: Kernel, data: list[Complex]) -> list[Complex]:
+    """The complex transform with the other sign, N times too large: parts swapped, forward, and swapped."""
+    return [(re, im) for im, re in forward(k, [(im, re) for re, im in data])]
+
+
+@lru_cache(maxsize=64)
+def operations(count: int) -> int:
+    """Vector instructions of a complex transform, about: a multiply-add for each is the best there could be."""
+    if count == 1:
+        return 0
+    radix = _radix(count)
+    size = count // radix
+    return radix * operations(size) + size * {2: 4, 3: 16, 4: 16}[radix] + (size - 1) * (radix - 1) * 4
+
+
+def _radix(count: int) -> int:
+    for radix in (4, 2, 3):
+        if count % radix == 0:
+            return radix
+    raise ValueError(f"a transform's length has factors 2 and 3 only, got {count}")
+
+
+def _butterfly(k: Kernel, data: list[Complex]) -> list[Complex]:
+    """The transform of 2, 3 or 4 numbers."""
+    if len(data) == 2:
+        (ar, ai), (br, bi) = data
+        return [(ar + br, ai + bi), (ar - br, ai - bi)]
+    if len(data) == 3:
+        (ar, ai), (br, bi), (cr, ci) = data
+        sr, si, dr, di = br + cr, bi + ci, br - cr, bi - ci
+        mr, mi, root = _sum(k, ar, 1, sr, -0.5), _sum(k, ai, 1, si, -0.5), 3**0.5 / 2
+        return [
+            (ar + sr, ai + si),
+            (_sum(k, mr, 1, di, root), _sum(k, mi, 1, dr, -root)),
+            (_sum(k, mr, 1, di, -root), _sum(k, mi, 1, dr, root)),
+        ]
+    (ar, ai), (br, bi), (cr, ci), (dr, di) = data
+    er, ei, fr, fi = ar + cr, ai + ci, ar - cr, ai - ci
+    gr, gi, hr, hi = br + dr, bi + di, br - dr, bi - di
+    return [(er + gr, ei + gi), (fr + hi, fi - hr), (er - gr, ei - gi), (fr - hi, fi + hr)]
+
+
+def _times(k: Kernel, value: Complex, c: float, s: float, conjugate: bool = False) -> Complex:
+    """``value * (c + i s)``; of ``value``'s conjugate if asked for."""
+    re, im = value
+    if not conjugate and abs(s) < 1e-12 and c > 0:
+        return value
+    sign = -1.0 if conjugate else 1.0
+    return _sum(k, re, c, im, -sign * s), _sum(k, re, s, im, sign * c)
+
+
+def _sum(k: Kernel, a: Value, x: float, b: Value, y: float) -> Value:
+    """``x a + y b`` with a multiply-add."""
+    if abs(x) < 1e-12:
+        return b * y
+    if abs(y) < 1e-12:
+        return a if x == 1 else a * x
+    return k.fma(b, k.constant(y, b.type), a if x == 1 else a * x)

@@ -1,0 +1,148 @@
+"""Convolution by Fourier transforms, forced: within its stated error, the same bits however it is cut."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import oracle
+from cpu import forced
+from cpu.forced import TARGETS, Layer
+from polyconv.run.cpu.algorithms import fourier, fourier_tiles
+from polyconv.run.cpu.algorithms.fourier_tiles import Tile
+from polyconv.run.cpu.target import host
+from polyconv.run.plan import CompiledEngine
+from polyconv.run.problem import Problem
+
+wide = pytest.mark.skipif(host().vector_registers < 32, reason="needs 32 vector registers")
+
+CASES = [
+    Layer("conv", (17, 19), (7, 5), (9, 17), padding=((3, 2), (1, 4)), activation="relu"),
+    Layer("conv", (16, 16), (5, 7), (12, 11), dilation=(3, 2), padding=((2, 0), (9, 3)), batch=1),
+    Layer("conv", (32, 40), (5, 5), (6, 7), groups=2, bias=False, strided=True),
+    Layer("conv", (16, 33), (9,), (59,), padding=((2, 0),)),
+    Layer("conv", (18, 16), (1, 7), (3, 13), padding=((0, 0), (3, 3)), batch=1),
+    Layer("conv", (16, 17), (9, 1), (21, 4), padding=((2, 5), (0, 0)), activation="hardswish"),
+    Layer("conv", (16, 19), (3, 5, 3), (4, 5, 7), dilation=(2, 1, 1), padding=((2, 2), (1, 1), (0, 1))),
+    Layer("conv", (16, 16), (5, 5), (1, 1), padding=((2, 2), (2, 2)), batch=3),
+    Layer("conv", (16, 16), (17, 3), (2, 40), padding=((8, 8), (0, 0)), batch=1),
+]
+PLANES = [
+    *(replace(case, layout="channels_first", strided=False) for case in CASES if case.kernel[-1] > 1),
+    Layer("conv", (16, 16), (5, 5), (17, 31), padding=((1, 1), (1, 1)), dilation=(4, 1), layout="channels_first"),
+]
+PLANES = [layer for layer in PLANES if layer.ones(layer.dilation)[-1] == 1]
+
+
+@wide
+@pytest.mark.parametrize("layer", CASES + PLANES, ids=str)
+def test_same_bits_however_it_is_cut(layer):
+    forced.check(layer, "fourier", TARGETS["host"](), exact=False)
+
+
+def _windows_summed(x: np.ndarray, weight: np.ndarray, layer: Layer) -> np.ndarray:
+    """The definition in float64, over channels first: windows by NumPy, and one sum."""
+    axes = tuple(range(2, x.ndim))
+    dilation = layer.ones(layer.dilation)
+    x = np.pad(x.astype(np.float64), [(0, 0), (0, 0), *layer.ones(layer.padding, (0, 0))])
+    reach = [(taps - 1) * step + 1 for taps, step in zip(layer.kernel, dilation, strict=True)]
+    windows = np.lib.stride_tricks.sliding_window_view(x, reach, axes)
+    windows = windows[(..., *(slice(None, None, step) for step in dilation))]
+    split = (x.shape[0], layer.groups, -1, *windows.shape[2:])
+    parts = weight.astype(np.float64).reshape(layer.groups, -1, *weight.shape[1:])
+    letters = "ijk"[: len(axes)]
+    found = np.einsum(f"bgc...{letters},gnc{letters}->bgn...", windows.reshape(split), parts, optimize=True)
+    return found.reshape(x.shape[0], -1, *found.shape[3:])
+
+
+def _arrays(layer: Layer, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Input (channels first), weights, what is wanted, and the largest sum of |weight| |x|."""
+    rng = np.random.default_rng(seed)
+    x = np.maximum(rng.normal(size=(layer.batch, layer.channels[0], *layer.in_size)), 0).astype(np.float32)
+    x += np.float32(seed % 3)
+    weight = rng.normal(size=layer.problem().weight_shape()).astype(np.float32)
+    if seed == 1:  # one large tap: errors are those of the tile's largest values
+        weight *= np.float32(0.001)
+        weight[..., -1] += 1
+    return x, weight, _windows_summed(x, weight, layer), float(_windows_summed(x, np.abs(weight), layer).max())
+
+
+def _run(layer: Layer, tile: Tile, x: np.ndarray, weight: np.ndarray, out_size: tuple[int, ...]) -> np.ndarray:
+    """Through the engine, channels first in and out whatever the layer's layout."""
+    last = layer.layout == "channels_last"
+    prepared = CompiledEngine(algorithm="fourier", tile=tile, threads=2).prepare(layer.problem(), weight, None)
+    found = prepared(np.moveaxis(x, 1, -1) if last else x, layer.ones(layer.padding, (0, 0)), out_size)
+    return np.moveaxis(found, -1, 1) if last else found
+
+
+def test_the_definition_of_these_tests_is_the_oracle():
+    layer = Layer("conv", (4, 6), (3, 2), (5, 6), dilation=(1, 2), padding=((1, 0), (2, 1)), groups=2)
+    x, weight, wanted, _ = _arrays(layer, 0)
+    options = {"dilation": layer.dilation, "padding": layer.padding, "groups": 2}
+    np.testing.assert_allclose(wanted, oracle.conv(x.astype(float), weight.astype(float), **options).y, rtol=1e-12)
+
+
+@wide
+@pytest.mark.parametrize("layer", [CASES[0], CASES[1], CASES[3], CASES[6], PLANES[0], PLANES[1]], ids=str)
+def test_the_error_is_within_the_stated_bound(layer):
+    layer = replace(layer, activation=None, bias=False, strided=False, batch=1)
+    problem = layer.problem()
+    for seed in range(3):
+        x, weight, wanted, scale = _arrays(layer, seed)
+        for tile in fourier_tiles.tiles_of(problem, host())[:2]:
+            found = _run(layer, tile, x, weight, wanted.shape[2:])
+            assert np.abs(found - wanted).max() / scale * 2**24 <= fourier_tiles.error_bound(problem, tile)
+
+
+@pytest.mark.parametrize("tile", [(16, 16), (32, 8)])
+def test_the_bound_would_notice_a_wrong_kernel(tile):
+    layer = Layer("conv", (16, 16), (7, 7), (8, 8), bias=False)
+    assert fourier_tiles.error_bound(layer.problem(), Tile(tile)) * 2**-24 < 1e-5
+
+
+@wide
+@pytest.mark.parametrize("layout", ["channels_last", "channels_first"])
+def test_several_rounds_give_the_same_bits_in_a_bounded_workspace(layout, monkeypatch):
+    layer = Layer("conv", (16, 16), (5, 5), (33, 31), padding=((2, 2), (2, 2)), batch=3, layout=layout)
+    x, weight, wanted, _ = _arrays(layer, 0)
+    shape = (3, 33, 31, 16) if layout == "channels_last" else x.shape
+    results, texts = [], []
+    for workspace in (fourier_tiles.WORKSPACE, 1):
+        monkeypatch.setattr(fourier_tiles, "WORKSPACE", workspace)
+        results.append(_run(layer, Tile((8, 12)), x, weight, wanted.shape[2:]).tobytes())
+        prepared = CompiledEngine(algorithm="fourier", tile=Tile((8, 12))).prepare(layer.problem(), weight, None)
+        texts.append(prepared.explain(shape, layer.padding, wanted.shape[2:]))
+    assert results[0] == results[1]
+    rounds = [int(re.search(r"in (\d+) round", text)[1]) for text in texts]
+    memory = [int(re.search(r"(\d+) KiB of workspace", text)[1]) for text in texts]
+    assert rounds[0] == 1 < rounds[1]
+    assert memory[1] < memory[0] / 4
+
+
+@pytest.mark.parametrize("layout", ["channels_last", "channels_first"])
+def test_it_is_chosen_where_it_saves_much(layout):
+    problem = Problem("conv", 64, 64, (7, 7), (1, 1), (1, 1), 1, True, None, "float32", layout)
+    shape = (1, 56, 56, 64) if layout == "channels_last" else (1, 64, 56, 56)
+    layer = CompiledEngine().prepare(problem, np.zeros(problem.weight_shape(), np.float32), None)
+    expected = "fourier" if host().vector_registers >= 32 else "dense"
+    assert layer.explain(shape, ((3, 3), (3, 3)), (56, 56)).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"op": "conv_transpose"}, "computes convolutions"),
+        ({"stride": (2, 1)}, r"stride is \(2, 1\)"),
+        ({"dtype": "float64"}, "exactness"),
+        ({"in_channels": 4}, "few channels"),
+        ({"kernel_size": (4, 4)}, r"no axis of the kernel \(4, 4\) has 5"),
+        ({"kernel_size": (300, 300)}, "more than 4096 points"),
+        ({"layout": "channels_first", "kernel_size": (7, 1)}, "along the last axis"),
+        ({"layout": "channels_first", "dilation": (1, 2)}, r"dilation \(1, 2\)"),
+    ],
+)
+def test_says_what_it_is_not_for(change, why):
+    problem = Problem("conv", 16, 16, (5, 5), (1, 1), (1, 1), 1, True, None, "float32", "channels_last")
+    assert fourier.FOURIER.fits(problem, host()) is None or host().vector_registers < 32
+    assert re.search(why, fourier.FOURIER.fits(replace(problem, **change), host()) or "")
