@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,24 +13,11 @@ from hypothesis import strategies as st
 import oracle
 import polyconv as pc
 import strategies
+from engines import numpy_engine
 from strategies import Case
 from tolerance import assert_close, assert_equal
 
 Operator = Callable[..., Any]
-
-
-@contextmanager
-def numpy_engine() -> Iterator[None]:
-    """Run with the reference instead of machine code."""
-    before = os.environ.get("POLYCONV_ENGINE")
-    os.environ["POLYCONV_ENGINE"] = "numpy"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["POLYCONV_ENGINE"]
-        else:
-            os.environ["POLYCONV_ENGINE"] = before
 
 
 def check(operator: Operator, meaning: Callable[..., oracle.Answer], case: Case, exact: bool = True) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from oracle import conv as conv_by_loops
+from polyconv._units import shown_shape
 from polyconv.images import photograph
 from polyconv.layers import Conv, ConvTranspose, GlobalPool, Pool, Separable, Spatial
 from polyconv.network import Branches, Join
@@ -221,6 +222,19 @@ def test_pictures_have_words_and_links_have_targets(read, done):
     assert read.all("html") == [{"lang": "en"}]
     assert len(read.all("h1")) == 1
     assert len(read.all("h3")) == len(done)
+
+
+def test_what_goes_in_is_shown_where_it_is_not_the_photograph(read, done, small):
+    inputs = [attrs["alt"] for attrs in read.all("img") if "input" in (attrs.get("class") or "").split()]
+    assert inputs == [f"What goes in: {visited.stop.title}" for visited in done if visited.before is not None]
+    by_title = {visited.stop.title: visited for visited in done}
+    assert by_title["Transposed"].before.shape == (*by_title["Strided"].report.out_shape[2:], 3)
+    np.testing.assert_array_equal(by_title["Transposed"].before, np.moveaxis(output("Strided", small)[0], 0, -1))
+    assert by_title["Grouped"].before.shape[2] == 3
+    np.testing.assert_array_equal(by_title["Grouped"].before[:, : small.shape[1]], small)
+    for visited in done:
+        assert visited.before is not None or visited.report.in_shape[1] == 3
+        assert f"before: {shown_shape(visited.report.in_shape)}" in read.text
 
 
 def test_the_numbers_on_the_page_are_the_counts(read, done):

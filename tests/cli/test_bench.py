@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 LAYER = "conv 3x3 8 same relu"
+EXAMPLE = 'polyconv bench "conv 3x3 64 same relu | maxpool 2x2" --input 3x64x64 --with polyconv --json'  # of its help
 
 
 def test_bench_times_and_checks_both_layouts(polyconv):
@@ -14,10 +16,11 @@ def test_bench_times_and_checks_both_layouts(polyconv):
         assert words in done.stdout
 
 
-def test_bench_as_json_holds_times_work_and_ceilings(polyconv):
-    found = json.loads(polyconv("bench", LAYER, "--input", "4x12x13", "--with", "polyconv", "--json").stdout)
-    assert found["in_shape"] == [1, 4, 12, 13]
-    assert found["macs"] == 8 * 4 * 9 * 12 * 13
+def test_the_example_with_json_holds_times_work_and_ceilings(polyconv):
+    assert f"\n  {EXAMPLE}\n" in polyconv("bench", "--help").stdout
+    found = json.loads(polyconv(*shlex.split(EXAMPLE)[1:]).stdout)
+    assert found["in_shape"] == [1, 3, 64, 64]
+    assert found["macs"] == 64 * 3 * 9 * 64 * 64
     assert found["macs_on_data"] < found["macs"]
     for variant in ("polyconv", "polyconv_channels_last"):
         assert 0 < found["results"][variant]["low_s"] <= found["results"][variant]["median_s"]

@@ -34,7 +34,11 @@ def test_same_input_and_output(text: str, shape: tuple[int, ...]) -> None:
     assert comparison.rows[0].kind == "standard"
     assert {row.report.out_shape for row in comparison.rows} == {expected}
     kinds = [row.kind for row in comparison.rows] + [kind for kind, _ in comparison.left_out]
-    assert len(kinds) == len(set(kinds)) == 6 - text.startswith("transposed")
+    own = [row for row in comparison.rows if row.given]
+    assert len(own) == 1
+    assert len(kinds) == len(set(kinds)) == 6 - text.startswith("transposed") + (own[0].kind == "as given")
+    assert own[0].report.macs == pc.network(text).count(shape).macs
+    assert own[0].report.params == pc.network(text).count(shape).params
     for row in comparison.rows:
         assert row.report.macs == pc.network(str(row.network)).count(shape).macs
         weights = row.network.weights(shape[1])
@@ -42,6 +46,26 @@ def test_same_input_and_output(text: str, shape: tuple[int, ...]) -> None:
     for word in ("relu", "tanh"):
         assert all((word in str(row.network)) == (word in text) for row in comparison.rows)
         assert all(str(row.network).count(word) <= 1 for row in comparison.rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("conv 3x3 8 same", "standard (given)"),
+        ("pointwise 8", "standard (given)"),
+        ("spatial 3x3 8 same", "spatially separable (given)"),
+        ("separable 3x3 8 same", "depthwise separable (given)"),
+        ("conv 3x3 8 same groups 4", "grouped (given)"),
+        ("depthwise 3x3 same", "as given"),
+        ("conv 3x3 8 same groups 8", "as given"),
+        ("transposed 4x4 8 stride 2 groups 8", "as given"),
+    ],
+)
+def test_the_layer_that_was_given_is_among_the_rows(text: str, title: str) -> None:
+    comparison = pc.compare(text, (1, 8, 9, 9))
+    assert [row.title for row in comparison.rows if row.given] == [title]
+    assert title in str(comparison)
+    assert [row["kind"] for row in comparison.as_dict()["rows"] if row["given"]] == [title.removesuffix(" (given)")]
 
 
 def test_ratios_of_the_textbook() -> None:

@@ -26,7 +26,7 @@ def test_times_are_a_column_where_they_were_measured():
     comparison = pc.compare("conv 3x3 8 same", (1, 8, 9, 9)).timed(1)
     said = [s.text for s in draw_costs(comparison, theme="dark").picture().shapes if isinstance(s, Text)]
     assert "time (ms)" in said
-    assert {row.kind for row in comparison.rows} <= set(said)
+    assert {row.title for row in comparison.rows} <= set(said)
 
 
 def test_the_command_draws_it(tmp_path):

@@ -17,7 +17,7 @@ _HEADINGS = ("library", "time (us)", "GFLOP/s", "of the limit", "error")
     short_help="Time a network here, beside the libraries that are installed.",
     examples=(
         'polyconv bench "depthwise 7x7 same" --input 96x56x56',
-        'polyconv bench "conv 3x3 64 same relu | maxpool 2x2" --input 3x64x64 --json',
+        'polyconv bench "conv 3x3 64 same relu | maxpool 2x2" --input 3x64x64 --with polyconv --json',
     ),
 )
 @network_argument

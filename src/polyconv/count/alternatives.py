@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from math import gcd
 from statistics import median
 from time import perf_counter
@@ -19,6 +20,8 @@ from polyconv.network import Network
 from polyconv.notation import network as parsed
 
 GROUPS = 4  # what a grouped alternative has where the channels allow it
+GIVEN = "as given"  # a layer that is none of the kinds
+_SECONDS, _MOST_ROUNDS = 0.3, 200  # rounds of timing are repeated for so long, or so often
 BOTTLENECK = 4  # how much narrower a bottleneck is
 _Standard = Conv | ConvTranspose
 _Kind = tuple[str, Callable[[Any, int], "tuple[tuple[Layer, ...], str]"]]
@@ -34,6 +37,7 @@ class Alternative:
         report: what it costs.
         note: what it gives up, or brings.
         seconds: the time of one run on this machine (median), where it was measured.
+        given: whether it is the layer that was asked about.
     """
 
     kind: str
@@ -41,6 +45,12 @@ class Alternative:
     report: Report
     note: str
     seconds: float | None = None
+    given: bool = False
+
+    @property
+    def title(self) -> str:
+        """Its kind, and whether it is the layer that was asked about."""
+        return f"{self.kind} (given)" if self.given and self.kind != GIVEN else self.kind
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,7 @@ class Comparison:
 
     Args:
         in_shape: (batch, channels, *spatial) of the input of each.
-        rows: one for each kind.
+        rows: one for each kind, and the layer as given where it is none of them.
         left_out: kinds that cannot stand in for this layer, and why.
 
     Example:
@@ -82,9 +92,10 @@ class Comparison:
         return row.seconds / self.standard.seconds if row.seconds and self.standard.seconds else None
 
     def timed(self, repeats: int = 7) -> Comparison:
-        """The same with the time of each on this machine."""
+        """The same with the time of each on this machine, measured in turn so that all see the same disturbances."""
+        seconds = _timed_in_turn([row.network for row in self.rows], self.in_shape, repeats)
         return replace(
-            self, rows=tuple(replace(row, seconds=timed(row.network, self.in_shape, repeats)) for row in self.rows)
+            self, rows=tuple(replace(row, seconds=time) for row, time in zip(self.rows, seconds, strict=True))
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -100,6 +111,7 @@ class Comparison:
         report = row.report
         return {
             "kind": row.kind,
+            "given": row.given,
             "network": str(row.network),
             "params": report.params,
             "params_ratio": self.params_ratio(row),
@@ -120,7 +132,7 @@ class Comparison:
         found = [tuple(head + (["time (ms)", "ratio"] if times else []))]
         for row in self.rows:
             cells = [
-                row.kind,
+                row.title,
                 str(row.network),
                 f"{row.report.params:,}",
                 f"{self.params_ratio(row):.3f}",
@@ -181,32 +193,51 @@ def compare(network: Network | str, in_shape: Sizes) -> Comparison:
         if report.out_shape != out_shape:
             left_out.append((kind, f"its output would be {sizes_text(report.out_shape)}"))
             continue
-        rows.append(Alternative(kind, Network(stages), report, note))
+        alternative = Network(stages)
+        given = alternative == net or (kind == "standard" and _is_standard(net))
+        rows.append(Alternative(kind, alternative, report, note, given=given))
+    if not any(row.given for row in rows):
+        rows.insert(1, Alternative(GIVEN, net, net.count(shape), "", given=True))
     return Comparison(shape, tuple(rows), tuple(left_out))
 
 
 def timed(network: Network | str, in_shape: Sizes, repeats: int = 7) -> float:
-    """Seconds that one run of a network takes on this machine: the median of ``repeats``, after one to warm up.
+    """Seconds that one run of a network takes on this machine: the median of many, after one to warm up.
 
     Args:
         network: a network or its text; it gets random float32 weights.
         in_shape: (batch, channels, *spatial).
-        repeats: how often it runs.
+        repeats: how often it runs at least.
     """
+    return _timed_in_turn([parsed(network)], in_shape, repeats)[0]
+
+
+def _timed_in_turn(networks: Sequence[Network], in_shape: Sizes, repeats: int) -> list[float]:
+    """The median time of each, every round running each once."""
     import numpy as np
 
-    net, count = parsed(network), whole(repeats, "repeats")
-    shape = net.checked_input(in_shape)
-    model = net.bind(net.weights(shape[1], ndim=len(shape) - 2))
+    least = whole(repeats, "repeats")
+    shape = networks[0].checked_input(in_shape)
     x = np.random.default_rng(0).standard_normal(shape, np.float32)
-    if model(x).shape != net.out_shape(shape):
-        raise RuntimeError(f"{net} gave an output of shape {model(x).shape}, expected {net.out_shape(shape)}")
-    seconds = []
-    for _ in range(count):
-        start = perf_counter()
-        model(x)
-        seconds.append(perf_counter() - start)
-    return median(seconds)
+    models = [net.bind(net.weights(shape[1], ndim=len(shape) - 2)) for net in networks]
+    for net, model in zip(networks, models, strict=True):
+        if model(x).shape != net.out_shape(shape):
+            raise RuntimeError(f"{net} gave an output of shape {model(x).shape}, expected {net.out_shape(shape)}")
+    rounds: list[list[float]] = []
+    began = perf_counter()
+    while len(rounds) < least or (len(rounds) < _MOST_ROUNDS and perf_counter() - began < _SECONDS):
+        times = [perf_counter()]
+        for model in models:
+            model(x)
+            times.append(perf_counter())
+        rounds.append([end - start for start, end in pairwise(times)])
+    return [median(times) for times in zip(*rounds, strict=True)]
+
+
+def _is_standard(network: Network) -> bool:
+    """Whether a layer is the standard kind, however it is written (pointwise 8 is conv 1x1 8)."""
+    layer = network.stages[0]
+    return isinstance(layer, Conv | ConvTranspose) and layer.groups == 1
 
 
 def _standard(network: Network, shape: Sizes) -> _Standard:

@@ -53,7 +53,7 @@ class CostComposer(Plate):
         return self.framed(made, [f"At the same input and output: {self.comparison.standard.network}"], self.height)
 
     def _name(self, number: int, row: Alternative) -> Text:
-        kind = clipped(row.kind, SMALL + 1, NAMES - 8)
+        kind = clipped(row.title, SMALL + 1, NAMES - 8)
         return Text(MARGIN, TOP + 39 + number * ROW, kind, SMALL + 1, self.theme.ink)
 
 

@@ -27,6 +27,7 @@ class Visit:
         report: what it costs for this input.
         seconds: the least time of a few runs on this machine.
         picture: what it made of the photograph, (height, width) or (height, width, 3), from 0 to 1.
+        before: what it read, likewise; None where that is the photograph as it is.
     """
 
     stop: Stop
@@ -34,6 +35,7 @@ class Visit:
     report: Report
     seconds: float
     picture: Array
+    before: Array | None = None
 
 
 def prepared(photograph: Array) -> Array:
@@ -75,4 +77,5 @@ def visit(stop: Stop, photograph: Array) -> Visit:
         least = min(least, end - start)
         if end - began > _BUDGET:
             break
-    return Visit(stop, weights, report, least, stop.show(result))
+    before = None if stop.show_input is None else stop.show_input(x)
+    return Visit(stop, weights, report, least, stop.show(result), before)

@@ -76,11 +76,16 @@ def _card(visit: Visit) -> str:
 
 
 def _before_and_after(visit: Visit) -> str:
-    """The photograph beside what became of it; the first is on the page once, as a background."""
+    """What the network reads beside what became of it; the photograph is on the page once, as a background."""
+    if visit.before is None:
+        before = '<div class="before" role="img" aria-label="The photograph before"></div>'
+    else:
+        before = _picture(fitted(visit.before, BEFORE), f"What goes in: {visit.stop.title}", "input")
     after = _picture(visit.picture, f"The photograph after: {visit.stop.title}", "picture")
+    shapes = shown_shape(visit.report.in_shape), shown_shape(visit.report.out_shape)
     return (
-        '<div class="pair"><figure><div class="before" role="img" aria-label="The photograph before"></div>'
-        f"<figcaption>before</figcaption></figure><figure>{after}<figcaption>after</figcaption></figure></div>"
+        f'<div class="pair"><figure>{before}<figcaption>before: {shapes[0]}</figcaption></figure>'
+        f"<figure>{after}<figcaption>after: {shapes[1]}</figcaption></figure></div>"
     )
 
 

@@ -35,6 +35,7 @@ class Stop:
         seen: what the picture shows.
         use: when one takes this kind.
         source: who introduced or described it.
+        show_input: what the network reads as a picture; None where that is the photograph as it is.
     """
 
     part: str
@@ -46,6 +47,7 @@ class Stop:
     seen: str
     use: str
     source: str
+    show_input: Callable[[Array], Array] | None = None
 
     @property
     def network(self) -> Network:
@@ -160,6 +162,7 @@ STOPS = (
         use="The window slides over the picture and writes one weighted sum for each place. All other kinds are "
         "this one with something changed.",
         source="LeCun et al., Gradient-based learning applied to document recognition, 1998",
+        show_input=_as_grey,
     ),
     Stop(
         part=_BASICS,
@@ -195,6 +198,7 @@ STOPS = (
         "between the taps is not read.",
         use="Sees far without losing resolution or adding weights, as segmentation and audio need.",
         source="Yu, Koltun, Multi-scale context aggregation by dilated convolutions, arXiv 1511.07122",
+        show_input=_as_grey,
     ),
     STRIDED,
     Stop(
@@ -209,6 +213,7 @@ STOPS = (
         use="Up-samples with learnt weights in decoders and generators. A kernel divisible by the stride, as here, "
         "avoids checkerboards.",
         source="Dumoulin, Visin, A guide to convolution arithmetic, arXiv 1603.07285",
+        show_input=_as_colour,
     ),
     Stop(
         part=_CHEAPER,
@@ -268,6 +273,7 @@ STOPS = (
         "other shows its fine lines.",
         use="Splits a layer into independent halves or more, as AlexNet did over two GPUs and ResNeXt for accuracy.",
         source="Xie et al., Aggregated residual transformations, arXiv 1611.05431",
+        show_input=lambda x: _two_colour_pictures(x[0]),
     ),
     Stop(
         part=_AXES,
@@ -303,6 +309,7 @@ STOPS = (
         "out.",
         use="Video and volumes, where depth or time is an axis like the others.",
         source="Tran et al., Learning spatiotemporal features with 3D convolutional networks, arXiv 1412.0767",
+        show_input=lambda x: x[0, 0, _FRAMES // 2],
     ),
     Stop(
         part=_POOLS,
@@ -340,6 +347,7 @@ STOPS = (
         "whatever its direction. A sum that no single convolution can give.",
         use="A small network at every place instead of one weighted sum.",
         source="Lin, Chen, Yan, Network in network, arXiv 1312.4400",
+        show_input=_as_grey,
     ),
     Stop(
         part=_BUILT,
