@@ -195,6 +195,7 @@ class Kernel:
         self.lines: list[str] = ["entry:"]
         self.declarations: set[str] = set()
         self.globals: list[str] = []
+        self.helpers: dict[str, str] = {}  # functions of the module's own, by name
         self.block = "entry"
         self._count = 0
         self.args = Value(self, "%args", "ptr")
@@ -244,6 +245,17 @@ class Kernel:
             self.do(f"call void @{name}({', '.join(spelled)})")
             return Value(self, "", "void")
         return self.emit(f"call {type_} @{name}({', '.join(spelled)})", type_)
+
+    def helper(self, name: str, write: Callable[[Kernel, Value], Value], value: Value) -> Value:
+        """Call a function of one value that ``write`` writes, once a module: for long code used in many places."""
+        name = f"{name}.{lanes_of(value.type)}.{element(value.type)}"
+        if name not in self.helpers:
+            inner = Kernel(name, self.target, self.dtype)
+            result = write(inner, Value(inner, "%x", value.type))
+            head = f"define internal fastcc {result.type} @{name}({value.type} %x) noinline nounwind {{"
+            self.helpers[name] = "\n".join([head, *inner.lines, f"  ret {result!r}", "}"])
+            self.declarations |= inner.declarations
+        return self.emit(f"call fastcc {value.type} @{name}({value!r})", value.type)
 
     # ---- constants, arguments --------------------------------------------------------------------------------------
     def constant(self, number: Number, type_: str) -> Value:
@@ -583,8 +595,15 @@ def join(kernels: Sequence[Kernel]) -> str:
     defined = tuple(f"declare void @{k.name}(" for k in kernels)  # what a kernel calls of its own module
     declarations = sorted(d for d in set().union(*(k.declarations for k in kernels)) if not d.startswith(defined))
     constants = [line for k in kernels for line in k.globals]
+    helpers = dict(sorted(item for k in kernels for item in k.helpers.items()))
     metadata = ["!0 = !{}", "!1 = !{i32 1}"]
     metadata += ['!2 = !{!"branch_weights", i32 1000, i32 1}', '!3 = !{!"branch_weights", i32 1, i32 1000}']
     return "\n\n".join(
-        ["\n".join(constants), *(k.text() for k in kernels), "\n".join(declarations), "\n".join(metadata)]
+        [
+            "\n".join(constants),
+            *(k.text() for k in kernels),
+            *helpers.values(),
+            "\n".join(declarations),
+            "\n".join(metadata),
+        ]
     )

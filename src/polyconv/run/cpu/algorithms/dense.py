@@ -25,7 +25,7 @@ from itertools import pairwise
 import numpy as np
 
 from polyconv.geometry import Axis
-from polyconv.run.cpu.activations import activate
+from polyconv.run.cpu.activations import LONG, LONGEST, activate
 from polyconv.run.cpu.algorithms.blocks import Blocks, cut, pack_blocks
 from polyconv.run.cpu.algorithms.gather import (
     GROUP,
@@ -231,10 +231,11 @@ class DenseKernel:
     def finish(self, body: Body, sums: list[list[Var]]) -> None:
         """What becomes of a tile's sums: activated and stored, pixel by pixel."""
         k = self.k
+        apart = LONGEST if len(sums) == self.tile.positions else LONG
         for position, totals in enumerate(sums):
             out = k.at(k.load(k.word_at(self.gather.outs, position), "ptr"), body.channel)
             for v, total in enumerate(totals):
-                value = activate(k, self.problem.activation, total.value)
+                value = activate(k, self.problem.activation, total.value, apart)
                 k.store_vector(value, k.at(out, body.starts[v]), count=body.counts[v])
 
     def after(self, body: Body, count: Value) -> None:

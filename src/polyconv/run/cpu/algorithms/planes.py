@@ -211,7 +211,7 @@ class _Planes:
             def store(number: int = number, line: list[Var] = line) -> None:
                 sink = k.at(out, self.w[f"out_stride{self.ndim - 2}"] * number) if number else out
                 for v, total in enumerate(line):
-                    value = activate(k, self.problem.activation, total.value)
+                    value = activate(k, self.problem.activation, total.value, apart=())
                     mask = column.writes[v] if column.writes else None
                     k.store_vector(value, k.at(sink, v * k.lanes), mask=mask)
 

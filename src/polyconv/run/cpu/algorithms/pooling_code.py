@@ -145,7 +145,7 @@ class _Pool:
 
     def finish(self, total: Value, count: Value | None) -> Value:
         """Divide and activate."""
-        return activate(self.k, self.problem.activation, total if count is None else total / count)
+        return activate(self.k, self.problem.activation, total if count is None else total / count, apart=())
 
 
 @dataclass(frozen=True, slots=True)

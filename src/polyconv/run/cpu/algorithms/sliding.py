@@ -249,7 +249,7 @@ class Slide:
                 for pixel, total in enumerate(line):
 
                     def one(pixel: int = pixel, total: Var = total) -> None:
-                        value = activate(k, window.activation, total.value)
+                        value = activate(k, window.activation, total.value, apart=())
                         k.store_vector(value, k.at(out, pixel * window.out_pitch), count=window.stored)
 
                     if inside or not pixel:

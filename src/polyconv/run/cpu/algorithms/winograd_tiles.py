@@ -170,38 +170,39 @@ def pack(problem: Problem, tile: Tile, target: Target, weight: Array | None, bia
     if weight is None:
         raise ValueError(f"{problem.op} needs a weight array, got None.")
     shape = shape_of_tiles(problem, tile, target)
-    blocks, groups, inputs = shape.blocks, problem.groups, problem.in_channels // problem.groups
+    blocks, groups, inputs, ndim = shape.blocks, problem.groups, problem.in_channels // problem.groups, problem.ndim
     taps = taps_first(problem, weight).reshape(groups, *problem.kernel_size, inputs, blocks.channels)
-    transformed: Array = taps.astype(np.float64)
-    for axis, found in enumerate(shape.short):
-        if found:
-            moved = np.tensordot(_numbers(found.kernel), transformed, ([1], [1 + axis]))
-            transformed = np.moveaxis(moved, 0, 1 + axis)
-    summed_axes = [1 + axis for axis, found in enumerate(shape.short) if not found]
-    short_axes = [1 + axis for axis, found in enumerate(shape.short) if found]
-    ndim = problem.ndim
-    ordered = transformed.transpose(0, *short_axes, *summed_axes, ndim + 1, ndim + 2)
-    ordered = ordered.reshape(groups, shape.points, shape.depth, blocks.channels)
+    order = sorted(range(ndim), key=lambda axis: shape.short[axis] is None)  # the transformed axes first
+    taps = taps.transpose(0, *(1 + axis for axis in order), ndim + 1, ndim + 2)
+    transforms = [_numbers(found.kernel) for found in shape.short if found]
     biases = groups * blocks.lanes
     size = biases + groups * shape.points * shape.depth * blocks.lanes
     packed = aligned(size + shape.padded, problem.numpy_dtype())
-    packed[:] = 0
+    packed[:biases] = 0
+    packed[size:] = 0
     if bias is not None:
         packed[:biases].reshape(groups, blocks.lanes)[:, : blocks.channels] = bias.reshape(groups, blocks.channels)
-    _pack_blocks(packed[biases:size].reshape(groups, -1), ordered, blocks)
+    at, width = biases, sum(blocks.main)
+    for group in range(groups):
+        for block in range(blocks.count):
+            lanes = width if block < blocks.full else sum(blocks.tail)
+            mine = taps[group, ..., block * width : block * width + lanes]
+            end = at + shape.points * shape.depth * lanes
+            _transform(transforms, mine, packed[at:end].reshape(shape.points, shape.depth, lanes))
+            at = end
     return packed
 
 
-def _pack_blocks(packed: Array, ordered: Array, blocks: Blocks) -> None:
-    """Write [group][point][depth][channel] as [group][block][point][depth][lane]."""
-    groups, points, depth, _ = ordered.shape
-    width = sum(blocks.main)
-    whole = blocks.full * width
-    main = packed[:, : points * depth * whole].reshape(groups, blocks.full, points, depth, width)
-    main[:] = ordered[..., :whole].reshape(groups, points, depth, blocks.full, width).transpose(0, 3, 1, 2, 4)
-    if blocks.tail:
-        tail = packed[:, points * depth * whole :].reshape(groups, points, depth, sum(blocks.tail))
-        tail[..., : blocks.channels - whole] = ordered[..., whole:]
+def _transform(transforms: list[Array], taps: Array, out: Array) -> None:
+    """One block's weights [tap]...[channel][lane], its leading axes transformed: a piece that stays in the cache."""
+    used = taps.shape[-1]
+    points: Array = np.ascontiguousarray(taps, np.float64)
+    for axis, matrix in enumerate(transforms):
+        front = int(np.prod(points.shape[:axis], dtype=np.int64))
+        rest = points.reshape(front, points.shape[axis], -1)
+        points = (matrix @ rest).reshape(*points.shape[:axis], matrix.shape[0], *points.shape[axis + 1 :])
+    out[..., :used] = points.reshape(*out.shape[:2], used)
+    out[..., used:] = 0
 
 
 def tile_starts(outputs: Sequence[int], dilations: Sequence[int], out_size: Sequence[int]) -> list[list[int]]:
