@@ -81,6 +81,13 @@ DUE = [
         "2",
         "groups 2 follow the groups of stage 0 .*: 2 parts",
     ),
+    (
+        "groups_that_never_mix",
+        "add(identity, conv 1x1 8 groups 4) | conv 1x1 8 groups 4",
+        None,
+        "1",
+        "groups 4 follow the groups of stage 0.1.0 .*: 4 parts",
+    ),
     ("bias_before_batch_norm", "conv 3x3 8 | batchnorm", (1, 3, 8, 8), "0", "8 biases before a batch norm"),
     (
         "only_padding",
@@ -117,6 +124,8 @@ FINE = [
     ("same_with_a_stride", "transposed 4x4 8 same stride 2", None),
     ("groups_that_never_mix", "conv 1x1 8 groups 4 | pointwise 8 | conv 1x1 8 groups 4", None),
     ("groups_that_never_mix", "conv 1x1 6 groups 2 | conv 1x1 6 groups 3", None),
+    ("groups_that_never_mix", "add(pointwise 8, conv 1x1 8 groups 2) | conv 1x1 8 groups 2", None),
+    ("groups_that_never_mix", "concat(conv 1x1 8 groups 2, identity) | conv 1x1 8 groups 2", None),
     ("groups_that_never_mix", "depthwise 3x1 | depthwise 1x3 | pointwise 8", None),
     ("bias_before_batch_norm", "conv 3x3 8 nobias | batchnorm", None),
     ("bias_before_batch_norm", "conv 3x3 8 relu | batchnorm", None),

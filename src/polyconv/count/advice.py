@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import gcd
 
 from polyconv.count import holes
-from polyconv.count.field import ReceptiveField, fields, misalignments
+from polyconv.count.field import ReceptiveField, fields, misalignments, named_axes
 from polyconv.geometry import Axis
 from polyconv.layers import BatchNorm, Conv, ConvTranspose, Pool, Sizes
 from polyconv.network import INPUT, Join, Network, Node
@@ -121,13 +121,6 @@ def check(network: Network | str, in_shape: Sizes | None = None) -> list[Advice]
     return sorted((advice for rule in RULES for advice in rule(case)), key=lambda advice: order[advice.stage])
 
 
-def _axes(numbers: list[int]) -> str:
-    words = [str(number) for number in numbers]
-    if len(words) == 1:
-        return f"axis {words[0]}"
-    return f"axes {', '.join(words[:-1])} and {words[-1]}"
-
-
 def _dims(values: list[int]) -> str:
     return "x".join(map(str, values))
 
@@ -152,7 +145,7 @@ def uneven_overlap(case: _Case) -> Iterator[Advice]:
         scales = _dims([axis.stride for axis in windows])
         yield Advice(
             node.name,
-            f"kernel {first.kernel}{dilated} is not a multiple of stride {first.stride} along {_axes(uneven)}: "
+            f"kernel {first.kernel}{dilated} is not a multiple of stride {first.stride} along {named_axes(uneven)}: "
             f"outputs get {fewest} to {most} taps, unevenly",
             "a regular pattern (checkerboard) shows in the output"
             + (", and outputs without a tap hold the bias alone" if fewest == 0 else ""),
@@ -213,7 +206,7 @@ def _unread(case: _Case, node: Node) -> tuple[str, str] | None:
         axis = windows[jumped[0]]
         return (
             f"stride {axis.stride} with kernel {axis.kernel} and dilation {axis.dilation} reads "
-            f"{axis.residues_met()} of every {axis.stride} inputs along {_axes(jumped)}",
+            f"{axis.residues_met()} of every {axis.stride} inputs along {named_axes(jumped)}",
             f"a kernel of at least {axis.stride} without dilation, or avgpool {axis.stride} before a stride of 1",
         )
     size = case.size_before(node)
@@ -266,7 +259,7 @@ def field_larger_than_input(case: _Case) -> Iterator[Advice]:
             yield Advice(
                 node.name,
                 f"its outputs see {_dims(list(seen))} pixels, the input has {_dims(list(size))}: "
-                f"more along {_axes(over)}",
+                f"more along {named_axes(over)}",
                 "from here on outputs at the border see mostly padding, and more layers widen nothing",
                 "a larger input, or fewer layers, strides or dilations",
                 ARAUJO,
@@ -285,8 +278,8 @@ def half_pixel_shift(case: _Case) -> Iterator[Advice]:
             axis = windows[even[0]]
             yield Advice(
                 node.name,
-                f"'same' with a window of even span {axis.span} along {_axes(even)} pads {(axis.span - 1) // 2} before "
-                f"and {axis.span // 2} after",
+                f"'same' with a window of even span {axis.span} along {named_axes(even)} pads {(axis.span - 1) // 2} "
+                f"before and {axis.span // 2} after",
                 "the output is shifted by half a pixel, and every such layer adds another half",
                 f"an odd kernel ({axis.kernel + 1}), or the odd element of padding before in every other such layer",
                 EVEN,
@@ -308,7 +301,7 @@ def same_with_a_stride(case: _Case) -> Iterator[Advice]:
         yield Advice(
             node.name,
             f"'same' {'crops' if isinstance(layer, ConvTranspose) else 'pads'} {axis.before} before and {axis.after} "
-            f"after along {_axes(shifted)}; PyTorch's {other} gives the same size, shifted",
+            f"after along {named_axes(shifted)}; PyTorch's {other} gives the same size, shifted",
             f"weights trained with the one see a picture shifted by {axis.after - axis.before} pixel"
             f"{'s' if axis.after - axis.before > 1 else ''} in the other",
             fix,
@@ -332,24 +325,35 @@ def _symmetric(layer: Windowed, axes: tuple[Axis, ...]) -> tuple[str, str]:
 
 def groups_that_never_mix(case: _Case) -> Iterator[Advice]:
     """Grouped layers in a row between which no layer mixes the groups."""
-    pending: dict[int, tuple[int, str]] = {INPUT: (0, "")}  # groups not mixed since, and the layer that made them
+    apart: dict[int, _Parts] = {INPUT: _Parts(INPUT)}
     for index, node in enumerate(case.network.nodes):
-        before, layer = [pending[number] for number in node.inputs], node.layer
+        before, layer = [apart[number] for number in node.inputs], node.layer
         if isinstance(layer, Join):
-            common = gcd(*(count for count, _ in before)) if layer.kind == "add" else 0
-            pending[index] = (common, next((name for count, name in before if count), ""))
+            one_source = layer.kind == "add" and len({parts.source for parts in before}) == 1
+            name = next((parts.name for parts in before if parts.count), "")
+            apart[index] = (
+                _Parts(before[0].source, gcd(*(p.count for p in before)), name) if one_source else _Parts(index)
+            )
             continue
-        count, name = before[0]
         groups = layer.groups if isinstance(layer, Conv | ConvTranspose) else None
         if groups is None:  # depthwise, and all that treats every channel by itself
-            pending[index] = (count, name)
+            apart[index] = before[0]
         elif groups == 1:
-            pending[index] = (0, "")
+            apart[index] = _Parts(index)
         else:
-            apart = gcd(count, groups)
-            if count and apart > 1:
-                yield _apart(node, groups, apart, name)
-            pending[index] = (apart if apart > 1 else groups, node.name)
+            common = gcd(before[0].count, groups)
+            if before[0].count and common > 1:
+                yield _apart(node, groups, common, before[0].name)
+            apart[index] = replace(before[0], count=common if common > 1 else groups, name=node.name)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Into how many parts the channels fall that ``source`` gave whole (0: each by itself), and which layer did it."""
+
+    source: int
+    count: int = 0
+    name: str = ""
 
 
 def _apart(node: Node, groups: int, apart: int, name: str) -> Advice:
@@ -391,8 +395,8 @@ def only_padding(case: _Case) -> Iterator[Advice]:
             axis = axes[wide[0]]
             yield Advice(
                 node.name,
-                f"padding {axis.before} before and {axis.after} after along {_axes(wide)} holds whole windows of span "
-                f"{axis.span}",
+                f"padding {axis.before} before and {axis.after} after along {named_axes(wide)} holds whole windows of "
+                f"span {axis.span}",
                 "the outermost outputs see no input: they hold the bias alone",
                 f"padding of at most {axis.span - 1} on each side",
                 DUMOULIN,

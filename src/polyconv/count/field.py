@@ -287,11 +287,20 @@ def _join(name: str, branches: list[str], inputs: list[ReceptiveField]) -> Recep
 
 
 def misalignments(branches: Sequence[str], inputs: Sequence[ReceptiveField]) -> Iterable[str]:
-    """For each axis along which branches differ in stride or centre: what they have, by the branches' last stages."""
+    """Along which axes branches differ in stride or centre, and what they have, by the branches' last stages."""
+    found: dict[tuple[tuple[Number, Number], ...], list[int]] = {}
     for axis, fields_here in enumerate(zip(*(field.axes for field in inputs), strict=True)):
-        if len({(field.stride, field.centre) for field in fields_here}) > 1:
+        found.setdefault(tuple((field.stride, field.centre) for field in fields_here), []).append(axis)
+    for places, axes in found.items():
+        if len(set(places)) > 1:
             listed = ", ".join(
-                f"the branch ending in {branch} has stride {field.stride} and centre {field.centre}"
-                for branch, field in zip(branches, fields_here, strict=True)
+                f"the branch ending in {branch} has stride {stride} and centre {centre}"
+                for branch, (stride, centre) in zip(branches, places, strict=True)
             )
-            yield f"the branches are misaligned along axis {axis}: {listed}"
+            yield f"the branches are misaligned along {named_axes(axes)}: {listed}"
+
+
+def named_axes(numbers: Sequence[int]) -> str:
+    """Axes in words: "axis 0", or "axes 0 and 1"."""
+    words = [str(number) for number in numbers]
+    return f"axis {words[0]}" if len(words) == 1 else f"axes {', '.join(words[:-1])} and {words[-1]}"
