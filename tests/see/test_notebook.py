@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -37,6 +38,37 @@ def test_a_long_network_is_cut_with_a_count():
     root = ET.fromstring(pc.network("90 * (conv 3x3 4 same)")._repr_html_())
     assert "… and 50 more layers" in "".join(root.itertext())
     assert len(list(root.iter("tr"))) == 42
+
+
+def test_a_comparison_shows_itself():
+    comparison = pc.compare("conv 3x3 8 same", (1, 3, 9, 9))
+    root = ET.fromstring(f"<div>{comparison._repr_html_()}</div>")
+    assert [row[0].text for row in root.find("table/tbody")] == [row.title for row in comparison.rows]
+    assert [p.text for p in root.iter("p")] == [comparison.heading, *comparison.remarks()]
+    assert any("bottleneck: left out" in p.text for p in root.iter("p"))
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (
+            pc.network("conv 3x3 8 same").count((1, 3, 9, 9)),
+            r"<Report of 'conv 3x3 8 same' for .*224 parameters, 17,496",
+        ),
+        (pc.compare("conv 3x3 8 same", (1, 8, 9, 9)), r"<Comparison of 'conv 3x3 8 same' with 5 alternatives>"),
+        (pc.receptive_field("conv 3x3 8"), r"<ReceptiveField 3x3 stride 1x1 padding 0x0>"),
+        (
+            pc.network("conv 3 2").bind(pc.network("conv 3 2").weights(1)),
+            r"<Model of 'conv 3 2', channels_first, float32>",
+        ),
+        (pc.network("conv 3 2"), r"network\('conv 3 2'\)"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_values_are_one_line_in_a_console(value, shown):
+    assert re.match(shown, repr(value))
+    assert "\n" not in repr(value)
+    assert len(repr(value)) < 120
 
 
 def luminance(colour: str) -> float:

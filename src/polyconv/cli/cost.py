@@ -121,10 +121,7 @@ def compare(given: Given, input_shape: tuple[int, ...] | None, as_json: bool, ch
         click.echo(json.dumps(comparison.as_dict(), indent=2))
         return
     headings, *rows = comparison.lines()
-    shapes = (sizes_text(comparison.in_shape), sizes_text(comparison.standard.report.out_shape))
-    notes = [f"{row.kind}: {row.note}." for row in comparison.rows if row.note]
-    notes += [f"{kind}: left out, {why}." for kind, why in comparison.left_out]
-    echo(f"Input {shapes[0]}, output {shapes[1]}.", Table(headings, rows, words=2), *notes)
+    echo(comparison.heading, Table(headings, rows, words=2), *comparison.remarks())
 
 
 @click.command(

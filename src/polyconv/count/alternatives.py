@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import Any
 
 from polyconv._checks import whole
-from polyconv.count.render import Line, as_columns, sizes_text
+from polyconv.count.render import Line, as_columns, columns_html, paragraphs_html, sizes_text
 from polyconv.count.tally import Report
 from polyconv.geometry import Axis
 from polyconv.layers import Conv, ConvTranspose, Layer, Separable, Sizes, Spatial, Upsample
@@ -23,6 +23,7 @@ GROUPS = 4  # what a grouped alternative has where the channels allow it
 GIVEN = "as given"  # a layer that is none of the kinds
 _SECONDS, _MOST_ROUNDS = 0.3, 200  # rounds of timing are repeated for so long, or so often
 BOTTLENECK = 4  # how much narrower a bottleneck is
+_NUMBERS = (2, 3, 4, 5, 6, 8, 9)  # the columns of numbers in a table
 _Standard = Conv | ConvTranspose
 _Kind = tuple[str, Callable[[Any, int], "tuple[tuple[Layer, ...], str]"]]
 
@@ -53,7 +54,7 @@ class Alternative:
         return f"{self.kind} (given)" if self.given and self.kind != GIVEN else self.kind
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """A layer and its alternatives; the first row is the standard convolution.
 
@@ -146,13 +147,28 @@ class Comparison:
             found.append(tuple(cells))
         return found
 
+    @property
+    def heading(self) -> str:
+        """The shapes that all rows share."""
+        return f"Input {sizes_text(self.in_shape)}, output {sizes_text(self.standard.report.out_shape)}."
+
+    def remarks(self) -> list[str]:
+        """What each kind gives up or brings, and why kinds are left out."""
+        notes = [f"{row.kind}: {row.note}." for row in self.rows if row.note]
+        return notes + [f"{kind}: left out, {why}." for kind, why in self.left_out]
+
     def __str__(self) -> str:
         """A table, then what each gives up."""
-        shapes = (self.in_shape, self.standard.report.out_shape)
-        notes = [f"{row.kind}: {row.note}." for row in self.rows if row.note]
-        notes += [f"{kind}: left out, {why}." for kind, why in self.left_out]
-        table = as_columns(self.lines(), numbers=(2, 3, 4, 5, 6, 8, 9))
-        return "\n".join([f"Input {sizes_text(shapes[0])}, output {sizes_text(shapes[1])}.", table, *notes])
+        return "\n".join([self.heading, as_columns(self.lines(), _NUMBERS), *self.remarks()])
+
+    def __repr__(self) -> str:
+        """In a line; ``print`` it for the table."""
+        return f"<Comparison of {str(self.standard.network)!r} with {len(self.rows) - 1} alternatives>"
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it."""
+        body = columns_html(self.lines(), _NUMBERS) + paragraphs_html(self.remarks())
+        return paragraphs_html([self.heading]) + body
 
 
 def compare(network: Network | str, in_shape: Sizes) -> Comparison:

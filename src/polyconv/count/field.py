@@ -147,7 +147,7 @@ def joined(fields: Sequence[AxisField]) -> AxisField:
     return AxisField(spans, widest.advance * (period // widest.period))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ReceptiveField:
     """What one output of a network sees of its input; one number per axis, in input positions (pixels).
 
@@ -189,6 +189,10 @@ class ReceptiveField:
     def aligned(self) -> bool:
         """Whether all paths agree on stride and centre, so that the field is one window that slides."""
         return not self.misaligned
+
+    def __repr__(self) -> str:
+        """What it is along each axis."""
+        return f"<ReceptiveField {self}>"
 
     def __str__(self) -> str:
         """Size, stride and padding in a line."""

@@ -134,19 +134,28 @@ def as_columns(lines: Sequence[Line], numbers: Collection[int], *, total: bool =
 
 def as_html(report: Report) -> str:
     """A table for a notebook."""
+    lines = [tuple(column.heading for column in SHOWN), *map(tuple, cells(report))]
+    numbers = [index for index, column in enumerate(SHOWN) if column.number]
+    return columns_html(lines, numbers, total=True) + paragraphs_html(remarks(report))
 
-    def cell(tag: str, text: str, column: Column) -> str:
-        align = "right" if column.number else "left"
-        return f'<{tag} style="text-align:{align}">{escape(text)}</{tag}>'
 
-    def line(tag: str, row: list[str]) -> str:
-        return "<tr>" + "".join(cell(tag, *pair) for pair in zip(row, SHOWN, strict=True)) + "</tr>"
+def columns_html(lines: Sequence[Line], numbers: Collection[int], *, total: bool = False) -> str:
+    """Lines of texts as an HTML table, the first as its heading, numbers to the right."""
 
-    *body, total = cells(report)
-    head = line("th", [column.heading for column in SHOWN])
-    lines = "".join(line("td", row) for row in body)
-    notes = "".join(f"<p>{escape(remark)}</p>" for remark in remarks(report))
-    return f"<table><thead>{head}</thead><tbody>{lines}</tbody><tfoot>{line('th', total)}</tfoot></table>{notes}"
+    def row(tag: str, line: Line) -> str:
+        aligned = (("right" if index in numbers else "left", text) for index, text in enumerate(line))
+        found = "".join(f'<{tag} style="text-align:{side}">{escape(text)}</{tag}>' for side, text in aligned)
+        return f"<tr>{found}</tr>"
+
+    head, *body = lines
+    foot = f"<tfoot>{row('th', body.pop())}</tfoot>" if total else ""
+    filled = "".join(row("td", line) for line in body)
+    return f"<table><thead>{row('th', head)}</thead><tbody>{filled}</tbody>{foot}</table>"
+
+
+def paragraphs_html(sentences: Sequence[str]) -> str:
+    """Sentences under a table."""
+    return "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
 
 
 def _plain(value: Any) -> Any:

@@ -79,7 +79,7 @@ class Row:
         return self.flops / self.moved_bytes if self.moved_bytes else 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """What a network costs for one input: a row for each node, and totals.
 
@@ -168,6 +168,13 @@ class Report:
         """FLOPs (2 x MACs) per byte moved, if every node reads its inputs and weights and writes its output once."""
         moved = sum(row.moved_bytes for row in self.rows)
         return self.flops / moved if moved else 0.0
+
+    def __repr__(self) -> str:
+        """In a line; ``print`` it for the table."""
+        return (
+            f"<Report of {self.network!r} for {self.in_shape}: {self.params:,} parameters, {self.macs:,} MACs, "
+            f"{self.macs_on_data:,} on data>"
+        )
 
     def table(self) -> str:
         """The rows and totals as plain text, with units."""

@@ -82,6 +82,11 @@ class Model:
         self._plans: dict[tuple[Sizes, str], tuple[Step, ...]] = {}
         self._chains: dict[tuple[Sizes, np.dtype[Any]], tuple[Step, ...]] = {}  # plans of networks without branches
 
+    def __repr__(self) -> str:
+        """Its network, layout and dtype."""
+        dtype = self.dtype or "any dtype"
+        return f"<Model of {str(self.network)!r}, {self.layout}, {dtype}>"
+
     def __call__(self, x: Any) -> Any:
         """The network's output for x of shape (batch, channels, *spatial), or (batch, *spatial, channels).
 
