@@ -9,7 +9,7 @@ import pytest
 import oracle
 from cpu import forced
 from cpu.forced import TARGETS, Layer
-from polyconv.run.cpu.algorithms import fourier, fourier_tiles
+from polyconv.run.cpu.algorithms import fft_code, fourier, fourier_tiles
 from polyconv.run.cpu.algorithms.fourier_tiles import Tile
 from polyconv.run.cpu.target import host
 from polyconv.run.plan import CompiledEngine
@@ -18,7 +18,7 @@ from polyconv.run.problem import Problem
 wide = pytest.mark.skipif(host().vector_registers < 32, reason="needs 32 vector registers")
 
 CASES = [
-    Layer("conv", (17, 19), (7, 5), (9, 17), padding=((3, 2), (1, 4)), activation="relu"),
+    Layer("conv", (17, 19), (7, 5), (7, 12), padding=((3, 2), (1, 4)), activation="relu"),
     Layer("conv", (16, 16), (5, 7), (12, 11), dilation=(3, 2), padding=((2, 0), (9, 3)), batch=1),
     Layer("conv", (32, 40), (5, 5), (6, 7), groups=2, bias=False, strided=True),
     Layer("conv", (16, 33), (9,), (59,), padding=((2, 0),)),
@@ -26,6 +26,10 @@ CASES = [
     Layer("conv", (16, 17), (9, 1), (21, 4), padding=((2, 5), (0, 0)), activation="hardswish"),
     Layer("conv", (16, 19), (3, 5, 3), (4, 5, 7), dilation=(2, 1, 1), padding=((2, 2), (1, 1), (0, 1))),
     Layer("conv", (16, 16), (5, 5), (1, 1), padding=((2, 2), (2, 2)), batch=3),
+    Layer(
+        "conv", (16, 17), (33,), (80,), padding=((16, 16),), batch=1, activation="relu"
+    ),  # long: loops, not straight code
+    Layer("conv", (16, 17), (3, 17), (3, 21), padding=((1, 1), (8, 8)), batch=1),
     Layer("conv", (16, 16), (17, 3), (2, 40), padding=((8, 8), (0, 0)), batch=1),
 ]
 PLANES = [
@@ -57,7 +61,7 @@ def _windows_summed(x: np.ndarray, weight: np.ndarray, layer: Layer) -> np.ndarr
 
 
 def _arrays(layer: Layer, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """Input (channels first), weights, what is wanted, and the largest sum of |weight| |x|."""
+    """Input (channels first), weights, what is wanted, and what ``error_bound`` counts in."""
     rng = np.random.default_rng(seed)
     x = np.maximum(rng.normal(size=(layer.batch, layer.channels[0], *layer.in_size)), 0).astype(np.float32)
     x += np.float32(seed % 3)
@@ -65,7 +69,11 @@ def _arrays(layer: Layer, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray
     if seed == 1:  # one large tap: errors are those of the tile's largest values
         weight *= np.float32(0.001)
         weight[..., -1] += 1
-    return x, weight, _windows_summed(x, weight, layer), float(_windows_summed(x, np.abs(weight), layer).max())
+    axes = tuple(range(2, x.ndim))
+    inputs = np.sqrt((x.astype(np.float64) ** 2).sum(axes)).reshape(layer.batch, layer.groups, -1)
+    sizes = np.sqrt((weight.astype(np.float64) ** 2).sum(axes)).reshape(layer.groups, -1, weight.shape[1])
+    scale = np.einsum("bgc,gnc->bgn", inputs, sizes)
+    return x, weight, _windows_summed(x, weight, layer), float(scale.max())
 
 
 def _run(layer: Layer, tile: Tile, x: np.ndarray, weight: np.ndarray, out_size: tuple[int, ...]) -> np.ndarray:
@@ -84,13 +92,13 @@ def test_the_definition_of_these_tests_is_the_oracle():
 
 
 @wide
-@pytest.mark.parametrize("layer", [CASES[0], CASES[1], CASES[3], CASES[6], PLANES[0], PLANES[1]], ids=str)
+@pytest.mark.parametrize("layer", [*CASES[:4], *CASES[6:10], *PLANES[:2]], ids=str)
 def test_the_error_is_within_the_stated_bound(layer):
     layer = replace(layer, activation=None, bias=False, strided=False, batch=1)
     problem = layer.problem()
     for seed in range(3):
         x, weight, wanted, scale = _arrays(layer, seed)
-        for tile in fourier_tiles.tiles_of(problem, host())[:2]:
+        for tile in fourier_tiles.tiles_of(problem, host())[: 2 if seed == 1 else 1]:
             found = _run(layer, tile, x, weight, wanted.shape[2:])
             assert np.abs(found - wanted).max() / scale * 2**24 <= fourier_tiles.error_bound(problem, tile)
 
@@ -98,7 +106,7 @@ def test_the_error_is_within_the_stated_bound(layer):
 @pytest.mark.parametrize("tile", [(16, 16), (32, 8)])
 def test_the_bound_would_notice_a_wrong_kernel(tile):
     layer = Layer("conv", (16, 16), (7, 7), (8, 8), bias=False)
-    assert fourier_tiles.error_bound(layer.problem(), Tile(tile)) * 2**-24 < 1e-5
+    assert fourier_tiles.error_bound(layer.problem(), Tile(tile)) * 2**-24 < 1e-6
 
 
 @wide
@@ -146,3 +154,14 @@ def test_says_what_it_is_not_for(change, why):
     problem = Problem("conv", 16, 16, (5, 5), (1, 1), (1, 1), 1, True, None, "float32", "channels_last")
     assert fourier.FOURIER.fits(problem, host()) is None or host().vector_registers < 32
     assert re.search(why, fourier.FOURIER.fits(replace(problem, **change), host()) or "")
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 6, 8, 12, 16, 24, 64, 96])
+def test_long_transforms_are_those_of_numpy_by_their_tables(count):
+    a, b = fft_code.split(count)
+    assert a * b == count
+    x = np.random.default_rng(count).normal(size=(count, 2)) @ [1, 1j]
+    table = fft_code.turns(count) @ [1, 1j]  # [j][g]
+    first = np.fft.fft(x.reshape(a, b).T, axis=1) * table  # [j][g]
+    found = np.fft.fft(first, axis=0)  # [h][g]
+    np.testing.assert_allclose(found.ravel(), np.fft.fft(x), atol=1e-12)

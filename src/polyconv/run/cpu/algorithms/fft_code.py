@@ -1,8 +1,9 @@
-"""Fourier transforms of short sequences as straight code: every lane is a transform of its own.
+"""Fourier transforms of short sequences: every lane is a transform of its own.
 
-Complex numbers are pairs of vectors. The real transform is that of *odd* frequencies, in which products mean negacyclic
-convolution: N real numbers give N / 2 complex ones and there is no special case, neither a constant nor a Nyquist
-term. With h = N / 2 and angles of pi / N:
+Up to ``STRAIGHT`` numbers the code is straight and all in registers (or spilled); more are two loops of short
+transforms through scratch (`Long`), which keeps compiling fast. Complex numbers are pairs of vectors. The real
+transform is that of *odd* frequencies, in which products mean negacyclic convolution: N real numbers give N / 2 complex
+ones and there is no special case, neither a constant nor a Nyquist term. With h = N / 2 and angles of pi / N:
 
     y[n] = (x[n] - i x[n + h]) * exp(-i pi n / N)      for n < h, then an ordinary transform of y
     Y[g] = the sum over n of x[n] * exp(-2 i pi n (2 g + 1/2) / N)
@@ -15,12 +16,19 @@ Source: Nussbaumer, "Fast Fourier Transform and Convolution Algorithms" (Springe
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
-from math import cos, pi, sin
+from math import cos, isqrt, pi, sin
+
+import numpy as np
 
 from polyconv.run.cpu.emit import Kernel, Value
+from polyconv.run.problem import Array
 
 Complex = tuple[Value, Value]
+Index = Value | int
+STRAIGHT = 16  # complex numbers of a transform that is straight code
 
 
 def real_to_complex(k: Kernel, data: list[Value]) -> list[Complex]:
@@ -45,6 +53,73 @@ def complex_to_real(k: Kernel, data: list[Complex], wanted: int) -> list[Value]:
         if n + half < wanted:
             minus.append(_sum(k, re, -s, im, -c))
     return [*real, *minus][:wanted]
+
+
+def turns(count: int) -> Array:
+    """The table of `Long`: cosine and minus sine of each angle between its two steps, [j][g][2]."""
+    a, b = split(count)
+    angle = 2 * np.pi / count * np.outer(np.arange(b), np.arange(a))
+    return np.stack([np.cos(angle), -np.sin(angle)], -1)
+
+
+def half_turns(length: int) -> Array:
+    """The table of a long real transform: cosine and sine of ``pi n / length``, [n][2]."""
+    angle = np.pi / length * np.arange(length // 2)
+    return np.stack([np.cos(angle), np.sin(angle)], -1)
+
+
+@lru_cache(maxsize=64)
+def split(count: int) -> tuple[int, int]:
+    """Two factors, as near to each other as can be, the smaller first."""
+    a = next(factor for factor in range(isqrt(count), 0, -1) if count % factor == 0)
+    return a, count // a
+
+
+@dataclass(frozen=True, slots=True)
+class Long:
+    """A complex transform of a * b numbers: b transforms of a, turns by a table, a transforms of b.
+
+    ``table`` points to `turns`, ``room`` to scratch for all numbers.
+    """
+
+    k: Kernel
+    count: int
+    table: Value
+    room: Value
+
+    def forward(self, load: Callable[[Index], Complex], store: Callable[[Index, Complex], None]) -> None:
+        """Read every number once, then write every number once: they may lie in the same place."""
+        k, lanes = self.k, self.k.lanes
+        a, b = split(self.count)
+        with k.loop(0, b, nonempty=True) as j:
+            found = forward(k, [load(j + i * b) for i in range(a)])
+            for g, (re, im) in enumerate(found):
+                if g:
+                    at = k.at(self.table, (j * a + g) * 2)
+                    c, s = k.broadcast(k.load(at)), k.broadcast(k.load(k.at(at, 1)))
+                    re, im = re * c - im * s, k.fma(re, s, im * c)
+                at = k.at(self.room, (j + g * b) * (2 * lanes))
+                k.store_vector(re, at, align=64)
+                k.store_vector(im, k.at(at, lanes), align=64)
+        with k.loop(0, a, nonempty=True) as first:
+            at = k.at(self.room, first * (b * 2 * lanes))
+            data = [
+                (
+                    k.load_vector(k.at(at, j * 2 * lanes), align=64),
+                    k.load_vector(k.at(at, (2 * j + 1) * lanes), align=64),
+                )
+                for j in range(b)
+            ]
+            for h, value in enumerate(forward(k, data)):
+                store(first + h * a, value)
+
+    def backward(self, load: Callable[[Index], Complex], store: Callable[[Index, Complex], None]) -> None:
+        """The other sign, ``count`` times too large."""
+
+        def put(index: Index, value: Complex) -> None:
+            store(index, (value[1], value[0]))
+
+        self.forward(lambda index: load(index)[::-1], put)
 
 
 def forward(k: Kernel, data: list[Complex]) -> list[Complex]:

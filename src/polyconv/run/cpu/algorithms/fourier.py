@@ -31,7 +31,10 @@ import numpy as np
 from polyconv.geometry import product
 from polyconv.run.cpu.activations import activate
 from polyconv.run.cpu.algorithms.fft_code import (
+    STRAIGHT,
     Complex,
+    Index,
+    Long,
     backward,
     complex_to_real,
     forward,
@@ -68,6 +71,7 @@ NAMES = (
 )  # fmt: skip
 AXIS_NAMES = ("count", "at", "before", "size", "stride", "out_size", "out_stride")  # strides in bytes
 ROWS = 14  # tiles held in registers by the matrix product
+Put = Callable[[Index, Complex], None]
 STATE_BYTES = 128  # of the workspace, before V: the number of the round
 
 
@@ -103,7 +107,7 @@ class _Part:
         names = (*NAMES, *(f"{name}{axis}" for axis in range(shape.problem.ndim) for name in AXIS_NAMES))
         self.w = {n.removesuffix(": ptr"): value for n, value in zip(names, k.words(*names), strict=True)}
         self.real = shape.moved[-1]
-        self.pitch = shape.half * 2 * shape.lanes + shape.lanes  # of a row in scratch: rows share few cache sets else
+        self.pitch = shape.pitch
 
     def round_start(self) -> Value:
         """The first tile of this round."""
@@ -163,6 +167,21 @@ class _Part:
         else:
             self.k.choose(valid, yes, no)
 
+    def long(self, count: int) -> Long:
+        """A long transform, with its table and its room in scratch."""
+        k, shape = self.k, self.shape
+        return Long(k, count, k.at(self.w["packed"], shape.table_at(str(count))), k.at(k.scratch, shape.room_at))
+
+    def half_turn(self, number: Index) -> tuple[Value, Value]:
+        """Cosine and sine for one number of a long row."""
+        k = self.k
+        at = k.at(k.at(self.w["packed"], self.shape.table_at("row")), number * 2)
+        return k.broadcast(k.load(at)), k.broadcast(k.load(k.at(at, 1)))
+
+    def of_row(self, number: Index) -> Value:
+        """The address of one real number of a long row in scratch."""
+        return self.k.at(self.k.at(self.k.scratch, self.shape.row_at), number * self.shape.lanes)
+
     def load_complex(self, at: Value) -> Complex:
         """From scratch."""
         k, lanes = self.k, self.shape.lanes
@@ -201,23 +220,21 @@ class _Forwards(_Part):
             offset, valid = self.row_place(row, shape.rows, first, "")
             line = k.at(k.scratch, row * self.pitch)
 
-            def there(offset: Value = offset, line: Value = line) -> None:
-                data = self.row(k.byte_at(base, offset), first[self.real], channel)
-                self.put(real_to_complex(k, data), line, sink, direct)
+            def put(number: Index, value: Complex, line: Value = line) -> None:
+                if direct:
+                    self.put_frequency(value, sink, k.integer(number))
+                else:
+                    self.store_complex(value, k.at(line, number * (2 * shape.lanes)))
 
-            def nothing(line: Value = line) -> None:
-                self.put([(k.zero(), k.zero())] * shape.half, line, sink, direct)
+            def there(offset: Value = offset, put: Put = put) -> None:
+                self.row(k.byte_at(base, offset), first[self.real], channel, put)
+
+            def nothing(put: Put = put) -> None:
+                with k.loop(0, shape.half, nonempty=True) as number:
+                    put(number, (k.zero(), k.zero()))
 
             self.if_there(valid, there, nothing)
         self.other_axes(sink)
-
-    def put(self, values: list[Complex], line: Value, sink: Value, direct: bool) -> None:
-        """A transformed row, into scratch or at once into V."""
-        for number, value in enumerate(values):
-            if direct:
-                self.put_frequency(value, sink, self.k.integer(number))
-            else:
-                self.store_complex(value, self.k.at(line, number * 2 * self.shape.lanes))
 
     def put_frequency(self, value: Complex, sink: Value, frequency: Value) -> None:
         """One frequency of V."""
@@ -234,55 +251,84 @@ class _Forwards(_Part):
             with k.loop(0, outer * inner, nonempty=True) as line, k.loop(0, shape.half, nonempty=True) as place:
                 start = (line // inner) * (length * inner) + line % inner
                 at = k.at(k.scratch, start * self.pitch + place * (2 * shape.lanes))
-                found = forward(k, [self.load_complex(k.at(at, n * inner * self.pitch)) for n in range(length)])
-                for n, value in enumerate(found):
+
+                def load(n: Index, at: Value = at, inner: int = inner) -> Complex:
+                    return self.load_complex(k.at(at, n * (inner * self.pitch)))
+
+                def store(
+                    n: Index, value: Complex, at: Value = at, inner: int = inner, axis: int = axis,
+                    start: Value = start, place: Value = place,
+                ) -> None:  # fmt: skip
                     if axis:
-                        self.store_complex(value, k.at(at, n * inner * self.pitch))
+                        self.store_complex(value, k.at(at, n * (inner * self.pitch)))
                     else:
                         self.put_frequency(value, sink, (start + n * inner) * shape.half + place)
 
+                if length > STRAIGHT:
+                    self.long(length).forward(load, store)
+                    continue
+                for n, value in enumerate(forward(k, [load(n) for n in range(length)])):
+                    store(n, value)
+
     # -- where inputs come from
-    def row(self, base: Value, first: Value, channel: Value) -> list[Value]:
-        """The vectors of one row of a tile, zeros on padding."""
-        return self.row_of_planes(base, first, channel) if self.planar else self.row_of_pixels(base, first, channel)
+    def row(self, base: Value, first: Value, channel: Value, put: Put) -> None:
+        """One row of a tile, zeros on padding, transformed."""
+        k, shape = self.k, self.shape
+        if shape.half <= STRAIGHT:
+            data = self.planes(base, first, channel) if self.planar else self.pixels(base, first, channel)
+            for number, value in enumerate(real_to_complex(k, data)):
+                put(number, value)
+            return
+        step = shape.lanes if self.planar else 1
+        with k.loop(0, shape.length, step, nonempty=True) as start:
+            vectors = (
+                self.turned(base, first, channel, start) if self.planar else [self.pixel(base, first, channel, start)]
+            )
+            for number, vector in enumerate(vectors):
+                k.store_vector(vector, self.of_row(start + number), align=64)
 
-    def row_of_pixels(self, base: Value, first: Value, channel: Value) -> list[Value]:
-        """Each pixel from its address, or that of the zeros."""
-        k, w, shape = self.k, self.w, self.shape
-        zeros = k.at(w["packed"], shape.zeros_at)
-        ragged = self.problem.in_channels % shape.lanes
+        def load(number: Index) -> Complex:
+            c, s = self.half_turn(number)
+            low = k.load_vector(self.of_row(number), align=64)
+            high = k.load_vector(self.of_row(number + shape.half), align=64)
+            # (low - i high)(c - i s)
+            return low * c - high * s, (low * s + high * c) * -1.0
+
+        self.long(shape.half).forward(load, put)
+
+    def pixels(self, base: Value, first: Value, channel: Value) -> list[Value]:
+        """All pixels of a row."""
+        return [self.pixel(base, first, channel, step) for step in range(self.shape.length)]
+
+    def pixel(self, base: Value, first: Value, channel: Value, step: Index) -> Value:
+        """A pixel from its address, or that of the zeros."""
+        k, w = self.k, self.w
+        ragged = self.problem.in_channels % self.shape.lanes
         mask = k.mask(k.integer(self.problem.in_channels) - channel) if ragged else None
-        found = []
-        for step in range(self.problem_length()):
-            position = first + step * self.problem.dilation[self.real]
-            pixel = k.byte_at(base, position * w[f"stride{self.real}"])
-            pixel = k.select(position.below(w[f"size{self.real}"]), pixel, zeros)
-            found.append(k.load_vector(pixel, mask=mask))
-        return found
+        position = first + step * self.problem.dilation[self.real]
+        at = k.byte_at(base, position * w[f"stride{self.real}"])
+        zeros = k.at(w["packed"], self.shape.zeros_at)
+        return k.load_vector(k.select(position.below(w[f"size{self.real}"]), at, zeros), mask=mask)
 
-    def problem_length(self) -> int:
-        """Inputs of a row."""
-        return self.shape.tile.lengths[self.real]
+    def planes(self, base: Value, first: Value, channel: Value) -> list[Value]:
+        """All positions of a row."""
+        length = self.shape.length
+        starts = range(0, length, self.shape.lanes)
+        return [value for start in starts for value in self.turned(base, first, channel, start)][:length]
 
-    def row_of_planes(self, base: Value, first: Value, channel: Value) -> list[Value]:
-        """Vectors of positions of a vector of channels, turned; channels beyond the last are the last once more."""
+    def turned(self, base: Value, first: Value, channel: Value, start: Index) -> list[Value]:
+        """A vector of positions of a vector of channels, turned; channels beyond the last are the last once more."""
         k, w, lanes = self.k, self.w, self.shape.lanes
         most = k.integer(self.problem.in_channels - 1) - channel
-        found: list[Value] = []
-        length = self.problem_length()
-        for start in range(0, length, lanes):
-            begin = first + start
-            places = k.indices(lanes) + k.broadcast(begin, lanes)
-            mask = places.below(k.broadcast(w[f"size{self.real}"], lanes))
-            if length - start < lanes:
-                mask = mask & k.mask(length - start, lanes)
-            rows = []
-            for number in range(lanes):
-                which = k.minimum(k.integer(number), most) if self.problem.in_channels % lanes else k.integer(number)
-                at = k.at(k.byte_at(base, which * w["channel_stride"]), begin)
-                rows.append(k.load_vector(at, mask=mask))
-            found += k.transpose(rows)
-        return found[:length]
+        begin = first + start
+        mask = (k.indices(lanes) + k.broadcast(begin, lanes)).below(k.broadcast(w[f"size{self.real}"], lanes))
+        if self.shape.length % lanes and isinstance(start, int):
+            mask = mask & k.mask(min(self.shape.length - start, lanes), lanes)
+        rows = []
+        for number in range(lanes):
+            which = k.minimum(k.integer(number), most) if self.problem.in_channels % lanes else k.integer(number)
+            rows.append(k.load_vector(k.at(k.byte_at(base, which * w["channel_stride"]), begin), mask=mask))
+        return k.transpose(rows)
 
 
 class _Products(_Part):
@@ -354,80 +400,104 @@ class _Backwards(_Part):
             offset, valid = self.row_place(row, shape.out_rows, places, "out_")
 
             def there(offset: Value = offset, row: Value = row) -> None:
-                values = [self.value(source, row, number) for number in range(shape.half)]
-                found = complex_to_real(k, values, shape.outputs[self.real])
-                done = [activate(k, self.problem.activation, value + bias) for value in found]
-                self.write_row(done, k.byte_at(base, offset), places[self.real], left)
+                line = k.at(k.scratch, self.strip_row(row, len(shape.rows)) * self.pitch)
+                self.row(source, line, bias, k.byte_at(base, offset), places[self.real], left)
 
             self.if_there(valid, there, lambda: None)
 
-    def value(self, source: Value, row: Value, number: int) -> Complex:
-        """One number of a row before its last transform."""
+    def strip_row(self, row: Value, axes: int) -> Value:
+        """Where a row of outputs lies in scratch, for an index over the outputs along the first few axes."""
         k, shape = self.k, self.shape
-        if shape.rows:
-            return self.load_complex(k.at(k.at(k.scratch, row * self.pitch), number * 2 * shape.lanes))
-        return self.load_complex(k.at(source, self.w["m_pitch"] * number))
+        found, rest, pitch = k.integer(0), row, product(shape.rows[axes:])
+        for axis in reversed(range(axes)):
+            place = rest if axis == 0 else rest % shape.out_rows[axis]
+            found = found + place * pitch
+            rest = rest // shape.out_rows[axis]
+            pitch *= shape.rows[axis]
+        return found
 
     def other_axes(self, source: Value) -> None:
-        """The axes before the real one, the first of them from M; only rows with outputs are kept."""
+        """The axes before the real one, the first of them from M; beyond that only rows with outputs count."""
         k, shape = self.k, self.shape
         for axis in range(len(shape.rows)):
             length, kept = shape.rows[axis], shape.out_rows[axis]
             inner, outer = product(shape.rows[axis + 1 :]), product(shape.out_rows[:axis])
             with k.loop(0, outer * inner, nonempty=True) as line, k.loop(0, shape.half, nonempty=True) as place:
-                block, within = line // inner, line % inner
-                if axis == 0:
-                    first = (within * shape.half + place) * self.w["m_pitch"]
-                    step = self.w["m_pitch"] * (inner * shape.half)
-                    data = [self.load_complex(k.at(source, first + step * n)) for n in range(length)]
-                else:
-                    at = (block * (length * inner) + within) * self.pitch + place * (2 * shape.lanes)
-                    data = [self.load_complex(k.at(k.scratch, at + n * inner * self.pitch)) for n in range(length)]
-                at = (block * (kept * inner) + within) * self.pitch + place * (2 * shape.lanes)
-                for n, value in enumerate(backward(k, data)[:kept]):
-                    self.store_complex(value, k.at(k.scratch, at + n * inner * self.pitch))
+                start = self.strip_row(line // inner, axis) + line % inner
+                at = k.at(k.scratch, start * self.pitch + place * (2 * shape.lanes))
+                first = k.at(source, (start * shape.half + place) * self.w["m_pitch"])
+
+                def load(
+                    n: Index, at: Value = at, first: Value = first, inner: int = inner, axis: int = axis
+                ) -> Complex:
+                    if axis == 0:
+                        return self.load_complex(k.at(first, self.w["m_pitch"] * n * (inner * shape.half)))
+                    return self.load_complex(k.at(at, n * (inner * self.pitch)))
+
+                def store(n: Index, value: Complex, at: Value = at, inner: int = inner) -> None:
+                    self.store_complex(value, k.at(at, n * (inner * self.pitch)))
+
+                if length > STRAIGHT:
+                    self.long(length).backward(load, store)
+                    continue
+                for n, value in enumerate(backward(k, [load(n) for n in range(length)])[:kept]):
+                    store(n, value)
 
     # -- where outputs go
-    def write_row(self, values: list[Value], base: Value, first: Value, left: Value) -> None:
-        """The outputs of one row; those beyond the border, and channels beyond the group's, are not written."""
-        if self.planar:
-            self.write_planes(values, base, first, left)
-        else:
-            self.write_pixels(values, base, first, left)
+    def row(self, source: Value, line: Value, bias: Value, base: Value, first: Value, left: Value) -> None:
+        """The last transform of a row, the bias, the activation; what lies beyond the border is not written."""
+        k, shape = self.k, self.shape
+        wanted = shape.outputs[self.real]
+        write = self.write_planes if self.planar else self.write_pixel
+        step = shape.lanes if self.planar else 1
 
-    def write_pixels(self, values: list[Value], base: Value, first: Value, left: Value) -> None:
-        """Pixel by pixel; beyond the border a vector of scratch."""
+        def load(number: Index) -> Complex:
+            if shape.rows:
+                return self.load_complex(k.at(line, number * (2 * shape.lanes)))
+            return self.load_complex(k.at(source, self.w["m_pitch"] * number))
+
+        def done(value: Value) -> Value:
+            return activate(k, self.problem.activation, value + bias)
+
+        if shape.half <= STRAIGHT:
+            found = [done(value) for value in complex_to_real(k, [load(n) for n in range(shape.half)], wanted)]
+            for start in range(0, wanted, step):
+                write(found[start : start + step], base, first, start, left)
+            return
+
+        def store(number: Index, value: Complex) -> None:
+            c, s = self.half_turn(number)
+            re, im = value
+            k.store_vector(re * c - im * s, self.of_row(number), align=64)
+            k.store_vector((re * s + im * c) * -1.0, self.of_row(number + shape.half), align=64)
+
+        self.long(shape.half).backward(load, store)
+        with k.loop(0, wanted, step, nonempty=True) as begin:
+            values = [done(k.load_vector(self.of_row(begin + number), align=64)) for number in range(step)]
+            write(values, base, first, begin, left)
+
+    def write_pixel(self, values: list[Value], base: Value, first: Value, start: Index, left: Value) -> None:
+        """One pixel; beyond the border a vector of scratch."""
         k, w = self.k, self.w
         ragged = (self.problem.out_channels // self.problem.groups) % self.shape.lanes
-        mask = k.mask(left) if ragged else None
-        trash = k.at(k.scratch, trash_at(self.shape))
-        for step, value in enumerate(values):
-            position = first + step * self.problem.dilation[self.real]
-            pixel = k.byte_at(base, position * w[f"out_stride{self.real}"])
-            inside = position.below(w[f"out_size{self.real}"])
-            k.store_vector(value, k.select(inside, pixel, trash), mask=mask)
+        position = first + start * self.problem.dilation[self.real]
+        pixel = k.byte_at(base, position * w[f"out_stride{self.real}"])
+        pixel = k.select(position.below(w[f"out_size{self.real}"]), pixel, k.at(k.scratch, self.shape.trash_at))
+        k.store_vector(values[0], pixel, mask=k.mask(left) if ragged else None)
 
-    def write_planes(self, values: list[Value], base: Value, first: Value, left: Value) -> None:
-        """Turned back, plane by plane."""
+    def write_planes(self, values: list[Value], base: Value, first: Value, start: Index, left: Value) -> None:
+        """Up to a vector of positions, turned back, plane by plane; channels beyond the group's are not written."""
         k, w, lanes = self.k, self.w, self.shape.lanes
         ragged = (self.problem.out_channels // self.problem.groups) % lanes
-        size = w[f"out_size{self.real}"]
-        for start in range(0, len(values), lanes):
-            part = values[start : start + lanes]
-            count = k.minimum(size - first - start, len(part))
-            rows = k.transpose([*part, *[k.zero()] * (lanes - len(part))])
-            at = k.at(base, first + start)
-            for number, value in enumerate(rows):
-                stored = k.select(k.integer(number) < left, count, k.integer(0)) if ragged else count
-                k.store_vector(value, k.byte_at(at, w["out_channel_stride"] * number), mask=k.mask(stored))
+        most = k.minimum(k.integer(self.shape.outputs[self.real]), w[f"out_size{self.real}"] - first)
+        count = most - start
+        at = k.at(base, first + start)
+        for number, value in enumerate(k.transpose([*values, *[k.zero()] * (lanes - len(values))])):
+            stored = k.select(k.integer(number) < left, count, k.integer(0)) if ragged else count
+            k.store_vector(value, k.byte_at(at, w["out_channel_stride"] * number), mask=k.mask(stored))
 
 
 # ---- run-time sizes ------------------------------------------------------------------------------------------------
-def trash_at(shape: Shape) -> int:
-    """Where a vector of scratch lies that is written for nothing, in elements."""
-    return product(shape.rows) * (shape.half * 2 * shape.lanes + shape.lanes) if shape.rows else 0
-
-
 def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> Schedule:
     """Tiles, rounds, and where V and M lie."""
     shape = shape_of_tile(problem, tile, target)
@@ -467,7 +537,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
         f"{saved:.2g} times fewer multiplications with {tiles} transforms of {'x'.join(map(str, tile.lengths))} "
         f"in {rounds} round(s); transformed weights {weights / 2**20:.1f} MiB"
     )
-    scratch = (trash_at(shape) + shape.lanes) * item
+    scratch = (shape.trash_at + shape.lanes) * item
     return Schedule(arguments, tuple(phases), scratch, workspace, (table,), reason)
 
 
