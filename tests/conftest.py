@@ -7,10 +7,14 @@ Machine code made for the tests is kept beside pytest's own cache, not in the us
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+import browsing
 
 _COMMON = {
     "deadline": None,
@@ -45,3 +49,9 @@ def studio_stopped(monkeypatch):
 
     monkeypatch.setattr(StudioServer, "serve_forever", stopped)
     monkeypatch.setattr(webbrowser, "open", lambda url: url.startswith("http://127.0.0.1:"))
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A real browser, where there is one."""
+    yield from browsing.opened()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polyconv as pc
 
-HEAVY = ["torch", "scipy", "PIL", "llvmlite"]
+HEAVY = ["torch", "scipy", "PIL", "llvmlite", "anywidget", "traitlets"]
 LIMIT = 0.060  # seconds of the importing thread beyond NumPy: work, not waiting for a busy machine
 
 PROBE = """

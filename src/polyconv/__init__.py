@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from polyconv.see.features import draw_features
     from polyconv.see.field import draw_field
     from polyconv.see.matrix import draw_matrix
+    from polyconv.see.widget import widget
 
 __version__ = "0.1.0"
 
@@ -82,6 +83,7 @@ __all__ = [
     "receptive_field",
     "separable_conv",
     "spatially_separable_conv",
+    "widget",
 ]
 
 _MODULES = ("architectures",)
@@ -99,6 +101,7 @@ _LATER = {  # what is imported when it is first used
     "draw_matrix": "polyconv.see.matrix",
     "matrix": "polyconv.count.matrix",
     "receptive_field": "polyconv.count.field",
+    "widget": "polyconv.see.widget",
 }
 
 

@@ -39,6 +39,13 @@ def whole_or_none(value: Any, name: str, minimum: int = 1) -> int | None:
     return None if value is None else whole(value, name, minimum)
 
 
+def real_between(value: Any, name: str, low: float, high: float) -> float:
+    """``value`` as a number from ``low`` to ``high``."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise ValueError(f"{name} must be a number from {low:g} to {high:g}, got {value!r}")
+    return value
+
+
 def per_axis(value: Any, ndim: int, name: str, minimum: int = 1) -> tuple[int, ...]:
     """One number, or one per axis, as a tuple of ``ndim``."""
     if isinstance(value, str):

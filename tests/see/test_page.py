@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,42 +11,10 @@ import numpy as np
 import pytest
 
 import polyconv as pc
+from browsing import Visit, expect
 from polyconv.see.kinds import EXAMPLES
 from polyconv.see.sums import sums
 from polyconv.see.theme import THEMES
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Chromium, where there is one."""
-    api = pytest.importorskip("playwright.sync_api", reason="NOT RUN: the player's tests need playwright")
-    if CHROMIUM is None:
-        pytest.skip("NOT RUN: the player's tests need Chromium (apt install chromium)")
-    with api.sync_playwright() as play:
-        made = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield made
-        made.close()
-
-
-class Visit:
-    """A page opened from its file, with what it complained of and asked for."""
-
-    def __init__(self, browser: Any, path: Path, **context: Any) -> None:
-        self.context = browser.new_context(**context)
-        self.page = self.context.new_page()
-        self.errors: list[str] = []
-        self.requests: list[str] = []
-        self.page.on("console", lambda m: self.errors.append(m.text) if m.type in ("error", "warning") else None)
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(path.as_uri())
-
-    def close(self) -> None:
-        self.context.close()
-        assert self.errors == []
-        assert [url for url in self.requests if not url.startswith(("file:", "data:"))] == []
 
 
 def saved(text: str, folder: Path, *size: Any, **options: Any) -> tuple[pc.Network, Path]:
@@ -56,9 +22,9 @@ def saved(text: str, folder: Path, *size: Any, **options: Any) -> tuple[pc.Netwo
     return drawing, drawing.save(folder / "page.html")
 
 
-def test_step_slide_and_keys(browser, tmp_path):
+def test_step_slide_and_keys(chromium, tmp_path):
     drawing, path = saved("conv 3x3 2 stride 2 padding 1", tmp_path, (5, 5), 2)
-    visit = Visit(browser, path, reduced_motion="reduce")
+    visit = Visit(chromium, path.as_uri(), reduced_motion="reduce")
     page, count = visit.page, len(drawing.frames)
     where = lambda: int(page.locator("#where").inner_text())  # noqa: E731
     assert where() == 1
@@ -82,16 +48,14 @@ def test_step_slide_and_keys(browser, tmp_path):
     visit.close()
 
 
-def test_play_pause_and_reduced_motion(browser, tmp_path):
-    import playwright.sync_api as api
-
+def test_play_pause_and_reduced_motion(chromium, tmp_path):
     _, path = saved("conv 3x3 1", tmp_path, (5, 5))
-    still = Visit(browser, path, reduced_motion="reduce")
+    still = Visit(chromium, path.as_uri(), reduced_motion="reduce")
     still.page.wait_for_timeout(900)
     assert still.page.locator("#where").inner_text() == "1"
     still.close()
-    moving = Visit(browser, path, reduced_motion="no-preference")
-    api.expect(moving.page.locator("#where")).not_to_have_text("1")
+    moving = Visit(chromium, path.as_uri(), reduced_motion="no-preference")
+    expect(moving.page.locator("#where")).not_to_have_text("1")
     moving.page.select_option("#speed", "4")
     moving.page.click("#play")
     assert moving.page.locator("#play").get_attribute("aria-label") == "Play"
@@ -102,9 +66,9 @@ def test_play_pause_and_reduced_motion(browser, tmp_path):
 
 
 @pytest.mark.parametrize("view", ["slide", "stamp"])
-def test_click_an_output_to_pin_its_sum(browser, tmp_path, view):
+def test_click_an_output_to_pin_its_sum(chromium, tmp_path, view):
     drawing, path = saved("transposed 3x3 1 stride 2", tmp_path, (3, 3), view=view)
-    visit = Visit(browser, path, reduced_motion="reduce")
+    visit = Visit(chromium, path.as_uri(), reduced_motion="reduce")
     page = visit.page
     page.locator('[data-cell="0:0:2,2"]').click()
     line = page.locator("#lines p").first.inner_text()
@@ -122,9 +86,9 @@ def test_click_an_output_to_pin_its_sum(browser, tmp_path, view):
     visit.close()
 
 
-def test_every_control_has_a_name_and_the_page_fits_a_phone(browser, tmp_path):
+def test_every_control_has_a_name_and_the_page_fits_a_phone(chromium, tmp_path):
     _, path = saved("conv 3x3 2 | maxpool 3x3", tmp_path, (11, 11), theme="dark")
-    visit = Visit(browser, path, reduced_motion="reduce", viewport={"width": 375, "height": 700})
+    visit = Visit(chromium, path.as_uri(), reduced_motion="reduce", viewport={"width": 375, "height": 700})
     page = visit.page
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
     for control in page.locator("button:visible, select, input").all():
@@ -140,11 +104,11 @@ GROUPS = "conv 1x1 4 groups 2 | conv 1x1 4 groups 2"
 
 @pytest.mark.parametrize("made", ["auto", "light", "dark"])
 @pytest.mark.parametrize("wanted", ["light", "dark"])
-def test_a_page_follows_its_reader_where_no_theme_was_asked_for(browser, tmp_path, made, wanted):
+def test_a_page_follows_its_reader_where_no_theme_was_asked_for(chromium, tmp_path, made, wanted):
     _, path = saved("conv 3x3 1", tmp_path, (4, 4), theme=made)
     theme = THEMES[wanted if made == "auto" else made]
     rgb = lambda c: f"rgb({int(c[1:3], 16)}, {int(c[3:5], 16)}, {int(c[5:7], 16)})"  # noqa: E731
-    visit = Visit(browser, path, reduced_motion="reduce", color_scheme=wanted)
+    visit = Visit(chromium, path.as_uri(), reduced_motion="reduce", color_scheme=wanted)
     cell = visit.page.locator('[data-cell="0:0:0,0"]')
     assert cell.evaluate(COLOUR) == rgb(theme.output_loud)
     assert visit.page.evaluate("getComputedStyle(document.body).backgroundColor") == rgb(theme.background)
@@ -155,9 +119,9 @@ def test_a_page_follows_its_reader_where_no_theme_was_asked_for(browser, tmp_pat
 
 
 @pytest.mark.parametrize("wanted", ["light", "dark"])
-def test_coloured_maps_have_one_for_each_reader(browser, tmp_path, wanted):
+def test_coloured_maps_have_one_for_each_reader(chromium, tmp_path, wanted):
     path = pc.draw_correlation(GROUPS, in_channels=2).save(tmp_path / "page.html")
-    visit = Visit(browser, path, reduced_motion="reduce", color_scheme=wanted)
+    visit = Visit(chromium, path.as_uri(), reduced_motion="reduce", color_scheme=wanted)
     shown = [image.is_visible() for image in visit.page.locator("image").all()]
     assert shown == [wanted == "light", wanted == "dark"] * 2
     assert not visit.page.locator(".controls").is_visible()  # one picture: nothing to play or to point at
@@ -165,23 +129,23 @@ def test_coloured_maps_have_one_for_each_reader(browser, tmp_path, wanted):
     visit.close()
 
 
-def test_the_films_speed_is_the_pages(browser, tmp_path):
-    import playwright.sync_api as api
-
+def test_the_films_speed_is_the_pages(chromium, tmp_path):
     path = pc.network("conv 3x3 1").draw((5, 5)).save(tmp_path / "page.html", fps=0.1)
-    visit = Visit(browser, path, reduced_motion="no-preference")
+    visit = Visit(chromium, path.as_uri(), reduced_motion="no-preference")
     visit.page.wait_for_timeout(800)
     assert visit.page.locator("#where").inner_text() == "1"
     visit.close()
-    visit = Visit(browser, pc.network("conv 3x3 1").draw((5, 5)).save(path, fps=30), reduced_motion="no-preference")
-    api.expect(visit.page.locator("#where")).to_have_text(re.compile("[4-9]"), timeout=2000)
+    visit = Visit(
+        chromium, pc.network("conv 3x3 1").draw((5, 5)).save(path, fps=30).as_uri(), reduced_motion="no-preference"
+    )
+    expect(visit.page.locator("#where")).to_have_text(re.compile("[4-9]"), timeout=2000)
     visit.close()
 
 
-def test_a_notebook_frame_runs_its_player(browser, tmp_path):
+def test_a_notebook_frame_runs_its_player(chromium, tmp_path):
     drawing = pc.network("conv 3x3 1").draw((4, 4))
     (tmp_path / "book.html").write_text(f"<!doctype html><title>book</title>{drawing._repr_html_()}")
-    visit = Visit(browser, tmp_path / "book.html", reduced_motion="reduce")
+    visit = Visit(chromium, (tmp_path / "book.html").as_uri(), reduced_motion="reduce")
     frame = visit.page.frame_locator("iframe")
     frame.locator("#first").click()
     frame.locator("#forward").click()

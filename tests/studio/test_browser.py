@@ -4,30 +4,15 @@
 from __future__ import annotations
 
 import re
-import shutil
 import threading
 from collections.abc import Iterator
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from click.testing import CliRunner
 
+from browsing import Visit, expect
 from polyconv.see.studio.server import StudioServer
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Chromium, where there is one."""
-    api = pytest.importorskip("playwright.sync_api", reason="NOT RUN: the studio's tests need playwright")
-    if CHROMIUM is None:
-        pytest.skip("NOT RUN: the studio's tests need Chromium (apt install chromium)")
-    with api.sync_playwright() as play:
-        made = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield made
-        made.close()
 
 
 @pytest.fixture(scope="module")
@@ -39,50 +24,24 @@ def server() -> Iterator[StudioServer]:
     made.server_close()
 
 
-class Visit:
-    """A page of the studio, with what it complained of and asked for."""
-
-    def __init__(self, browser: Any, url: str, **context: Any) -> None:
-        self.context = browser.new_context(**{"reduced_motion": "reduce", **context})
-        self.context.set_default_timeout(15_000)
-        self.page = self.context.new_page()
-        self.home = url
-        self.errors: list[str] = []
-        self.requests: list[str] = []
-        self.page.on("console", lambda m: self.errors.append(m.text) if m.type in ("error", "warning") else None)
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(url)
-
-    def close(self) -> None:
-        self.context.close()
-        assert self.errors == []
-        start = self.home.split("?")[0]
-        assert [url for url in self.requests if not url.startswith((start, "data:", "blob:"))] == []
+class Studio(Visit):
+    """A page of the studio."""
 
     @property
     def query(self) -> dict[str, str]:
         return {key: values[0] for key, values in parse_qs(urlsplit(self.page.url).query).items()}
 
     def figure(self, name: str, value: str) -> None:
-        import playwright.sync_api as api
-
         row = self.page.locator("#figures div", has_text=name).first
-        api.expect(row.locator(".value")).to_have_text(value)
+        expect(row.locator(".value")).to_have_text(value)
 
 
 @pytest.fixture
-def visit(browser, server) -> Iterator[Visit]:
-    made = Visit(browser, server.url)
+def visit(chromium, server) -> Iterator[Studio]:
+    made = Studio(chromium, server.url)
     made.figure("output", "2x5x5")
     yield made
     made.close()
-
-
-def expect(locator):
-    import playwright.sync_api as api
-
-    return api.expect(locator)
 
 
 def test_type_a_network_and_a_mistake(visit):
@@ -169,8 +128,8 @@ def test_step_pin_and_reload_the_address(visit):
     assert page.locator("#net").input_value() == "conv 3x3 2 padding 1"
 
 
-def test_play_reaches_frames_that_were_not_there(browser, server):
-    made = Visit(browser, f"{server.url}?net=conv+3x3+1&input=1x8x8", reduced_motion="no-preference")
+def test_play_reaches_frames_that_were_not_there(chromium, server):
+    made = Studio(chromium, f"{server.url}?net=conv+3x3+1&input=1x8x8", reduced_motion="no-preference")
     made.page.select_option("#speed", "4")
     expect(made.page.locator("#where")).to_have_text(re.compile("1[0-9]"))
     made.page.click("#play")
@@ -210,8 +169,8 @@ def test_limits(visit):
     visit.figure("output", "2x2000x2000")
 
 
-def test_hostile_texts_stay_text(browser, server):
-    made = Visit(browser, f"{server.url}?net=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E&input=%3Cb%3E")
+def test_hostile_texts_stay_text(chromium, server):
+    made = Studio(chromium, f"{server.url}?net=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E&input=%3Cb%3E")
     expect(made.page.locator("#problem")).to_contain_text("<img")
     assert made.page.locator("#problem img").count() == 0
     assert made.page.locator("main b").count() == 0
@@ -249,9 +208,9 @@ FAULTS = """() => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_labels_contrast_and_a_phones_width(browser, server, scheme):
+def test_labels_contrast_and_a_phones_width(chromium, server, scheme):
     query = "?net=transposed+3x3+4+stride+2+padding+1+%7C+conv+3x3+8+same&input=2x4x4&tab=compare"
-    made = Visit(browser, server.url + query, color_scheme=scheme, viewport={"width": 360, "height": 740})
+    made = Studio(chromium, server.url + query, color_scheme=scheme, viewport={"width": 360, "height": 740})
     page = made.page
     made.figure("output", "8x7x7")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
@@ -281,7 +240,7 @@ def test_by_keyboard_alone(visit):
     assert page.locator("#where").inner_text() == "1"
 
 
-def test_an_exported_page_stands_alone(browser, tmp_path):
+def test_an_exported_page_stands_alone(chromium, tmp_path):
     from polyconv.cli import commands
 
     path = tmp_path / "page.html"
@@ -290,7 +249,7 @@ def test_an_exported_page_stands_alone(browser, tmp_path):
         commands, ["studio", "--export", str(path), text, "--input", "3x3"], catch_exceptions=False
     )
     assert done.output.startswith(f"wrote {path}: ")
-    made = Visit(browser, path.as_uri())
+    made = Studio(chromium, path.as_uri())
     made.figure("output", "1x7x7")
     made.page.click("#last")
     expect(made.page.locator("#where")).to_have_text("9")

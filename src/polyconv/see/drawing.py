@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from polyconv._checks import whole
+from polyconv._checks import real_between, whole
 from polyconv._files import checked_output, write_whole
 from polyconv.layers import Sizes
 from polyconv.see.choose import MAX_CHANNELS
@@ -185,9 +185,8 @@ def _check_options(kind: str, frame: int | None, sheet: bool, fps: float, scale:
         raise ValueError(f"frame={frame} is for one picture, .svg or .png; a {'sheet' if sheet else kind} has them all")
     if sheet and kind != ".png":
         raise ValueError(f"a sheet of all frames is a .png, got {kind}")
-    for value, name, low, high in ((fps, "fps", 0.1, 30.0), (1.0 if scale is None else scale, "scale", 0.25, 8.0)):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise ValueError(f"{name} must be a number from {low:g} to {high:g}, got {value!r}")
+    real_between(fps, "fps", 0.1, 30.0)
+    real_between(1.0 if scale is None else scale, "scale", 0.25, 8.0)
 
 
 def draw(

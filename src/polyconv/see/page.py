@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 
 # The page may run its own script and style and fetch nothing at all.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; base-uri 'none'"
+_PLAY = 'if (!matchMedia("(prefers-reduced-motion: reduce)").matches) play();'
 _COLOUR = re.compile('((?:(?<= fill)|(?<= stroke))="#[0-9a-f]{6}")')
 
 
-def page(drawing: Drawing, fps: float = 2.0) -> str:
+def page(drawing: Drawing, fps: float = 2.0, *, framed: bool = False) -> str:
     """The drawing as one HTML document that asks no host for anything.
 
-    Of a drawing with the theme "auto" the page is light or dark as its reader prefers.
+    Of a drawing with the theme "auto" the page is light or dark as its reader prefers. A ``framed`` one does not begin
+    to play, and is led by messages of the page around it.
     """
     made = contents(drawing, fps)
     values = {
@@ -35,6 +37,7 @@ def page(drawing: Drawing, fps: float = 2.0) -> str:
         "controls": asset("controls.html"),
         "data": json.dumps(made.data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
         "script": asset("player.js"),
+        "begin": asset("bridge.js") if framed else _PLAY,
     }
     parts = asset("player.html").split("%%")
     return "".join(values[part] if index % 2 else part for index, part in enumerate(parts))

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from polyconv._checks import choice, per_axis, whole
+from polyconv._checks import choice, flag, per_axis, whole
 from polyconv.geometry import product
 from polyconv.layers import Conv, ConvTranspose, GlobalPool, Identity, Layer, Pool, Sizes
 from polyconv.network import INPUT, Join, Network, Node
@@ -83,6 +83,7 @@ def scene(
         (9, (1, 3, 3))
     """
     choice(view, VIEWS, "view")
+    flag(flip, "flip")
     whole(max_frames, "max_frames")
     whole(max_channels, "max_channels")
     if max_frames > MAX_FRAMES:

@@ -7,6 +7,7 @@ let last = 0;
 let current = 0;
 let timer = null;
 let pinned = null;
+let tell = () => {}; // where a page around this one follows it: see bridge.js
 
 function start(given, first) {
   data = given;
@@ -29,6 +30,7 @@ function show(index) {
   at("picture").querySelector("desc").textContent = data.said[current];
   at("step").setAttribute("aria-valuetext", `step ${current + 1} of ${last + 1}: ${data.said[current]}`);
   markPin();
+  tell();
 }
 
 function markPin() {
@@ -61,6 +63,7 @@ function unpin() {
   at("hint").hidden = false;
   at("sum").hidden = true;
   markPin();
+  tell();
 }
 
 function pinCurrent() {
@@ -73,6 +76,7 @@ function pause() {
   timer = null;
   at("play").textContent = "▶ play";
   at("play").setAttribute("aria-label", "Play");
+  tell();
 }
 
 function tick() {
@@ -89,6 +93,7 @@ function play() {
   at("play").textContent = "⏸ pause";
   at("play").setAttribute("aria-label", "Pause");
   schedule();
+  tell();
 }
 
 const go = (index) => { pause(); show(index); };
