@@ -33,7 +33,7 @@ class Visit:
 
     def __init__(self, browser: Any, url: str | None, **context: Any) -> None:
         self.context = browser.new_context(**{"reduced_motion": "reduce", **context})
-        self.context.set_default_timeout(15_000)
+        self.context.set_default_timeout(60_000)
         self.page = self.context.new_page()
         self.home = url or "about:blank"
         self.errors: list[str] = []
@@ -53,7 +53,8 @@ class Visit:
 
 
 def expect(locator: Any) -> Any:
-    """Playwright's assertion that waits."""
+    """Playwright's assertion that waits, long enough for a machine that does much else."""
     import playwright.sync_api as api
 
+    api.expect.set_options(timeout=30_000)
     return api.expect(locator)

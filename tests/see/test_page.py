@@ -138,7 +138,7 @@ def test_the_films_speed_is_the_pages(chromium, tmp_path):
     visit = Visit(
         chromium, pc.network("conv 3x3 1").draw((5, 5)).save(path, fps=30).as_uri(), reduced_motion="no-preference"
     )
-    expect(visit.page.locator("#where")).to_have_text(re.compile("[4-9]"), timeout=2000)
+    expect(visit.page.locator("#where")).to_have_text(re.compile("[4-9]"))
     visit.close()
 
 
