@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 import oracle
-from polyconv.run.cpu import machine, pool
-from polyconv.run.cpu.algorithms import ALGORITHMS
+from polyconv.run.cpu import algorithms, machine, pool
 from polyconv.run.cpu.algorithms.record import Algorithm, Sizes
 from polyconv.run.cpu.target import Target, avx2, host
 from polyconv.run.problem import Problem
@@ -69,7 +68,7 @@ class Layer:
 
 
 def algorithm(name: str) -> Algorithm:
-    return next(found for found in ALGORITHMS if found.name == name)
+    return algorithms.algorithm(name)
 
 
 def guarded(like: np.ndarray, at_end: bool) -> np.ndarray:

@@ -1,12 +1,14 @@
 """The compiled engine: which algorithm and tile run a problem at these sizes, on how many threads, and why.
 
-Algorithms are compared by their own models of time (`Algorithm.cost`). What depends on the problem alone (machine
-code, packed weights) is kept for good; what depends on the sizes (argument words, tables) is kept for the most recent
-shapes, so that a repeated call is one dictionary look-up, a new array and one foreign call.
+Algorithms are compared by their own models of time (`Algorithm.cost`), unless this layer and shape were measured by
+``polyconv tune``; what was chosen for a layer's first shape is remembered for later processes. What depends on the
+problem alone (machine code, packed weights) is kept for good; what depends on the sizes (argument words, tables) is
+kept for the most recent shapes, so that a repeated call is one dictionary look-up, a new array and one foreign call.
 """
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -14,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from polyconv.run.cpu import buffers, machine, pool
-from polyconv.run.cpu.algorithms import ALGORITHMS
+from polyconv.run import choices
+from polyconv.run.choices import Choice
+from polyconv.run.cpu import algorithms, buffers, machine, pool
 from polyconv.run.cpu.algorithms.record import Algorithm, Schedule, Sizes
 from polyconv.run.cpu.target import Target, host
 from polyconv.run.problem import Array, Pads, Problem
@@ -49,20 +52,25 @@ class CompiledEngine:
         target: Target | None = None,
         threads: int | None = None,
     ) -> None:
-        names = [known.name for known in ALGORITHMS]
+        names = algorithms.NAMES
         if algorithm is not None and algorithm not in names:
             raise ValueError(f"algorithm {algorithm!r} is not known; choose one of {', '.join(names)}, or none.")
-        self.algorithms = [known for known in ALGORITHMS if algorithm in (None, known.name)]
+        self.names = names if algorithm is None else (algorithm,)
         self.tile, self.target, self.threads = tile, target, threads
+        self._is_free = algorithm is None and tile is None
 
     def why_not(self, problem: Problem) -> str | None:
         """Why no algorithm computes this problem, or None if one does."""
+        target = self._target()
+        for choice in self._recall(problem).values():
+            if choice.algorithm in self.names and algorithms.algorithm(choice.algorithm).fits(problem, target) is None:
+                return None
         reasons = []
-        for algorithm in self.algorithms:
-            reason = algorithm.fits(problem, self._target())
+        for name in self.names:
+            reason = algorithms.algorithm(name).fits(problem, target)
             if reason is None:
                 return None
-            reasons.append(f"{algorithm.name}: {reason}")
+            reasons.append(f"{name}: {reason}")
         return "; ".join(reasons)
 
     def prepare(self, problem: Problem, weight: Array | None, bias: Array | None) -> CompiledLayer:
@@ -71,17 +79,25 @@ class CompiledEngine:
         Raises:
             ValueError: no algorithm computes this problem.
         """
-        target = self._target()
-        choices = [
-            (algorithm, tile)
-            for algorithm in self.algorithms
-            if algorithm.fits(problem, target) is None
-            for tile in (algorithm.variants(problem, target) if self.tile is None else [self.tile])
-        ]
-        if not choices:
-            raise ValueError(f"no algorithm computes {problem}: {self.why_not(problem)}.")
+        obstacle = self.why_not(problem)
+        if obstacle is not None:
+            raise ValueError(f"no algorithm computes {problem}: {obstacle}.")
+        known = self._recall(problem) if self._is_free else None
         threads = self.threads or pool.threads()
-        return CompiledLayer(problem, choices, target, threads, weight, bias)
+        return CompiledLayer(problem, self.candidates, self._target(), threads, weight, bias, known)
+
+    def candidates(self, problem: Problem) -> list[tuple[Algorithm, Hashable]]:
+        """Every algorithm that computes a problem, with each of its tiles."""
+        target = self._target()
+        return [
+            (found, tile)
+            for found in map(algorithms.algorithm, self.names)
+            if found.fits(problem, target) is None
+            for tile in (found.variants(problem, target) if self.tile is None else [self.tile])
+        ]
+
+    def _recall(self, problem: Problem) -> dict[str, Choice]:
+        return choices.recall(problem, self._target()) if self._is_free else {}
 
     def _target(self) -> Target:
         return self.target or host()
@@ -101,6 +117,7 @@ class _Plan:
     copies: bool  # the input is copied first, for its strides
     threads: int
     seconds: float
+    measured: bool = False
 
 
 class CompiledLayer:
@@ -109,13 +126,16 @@ class CompiledLayer:
     def __init__(
         self,
         problem: Problem,
-        choices: Sequence[tuple[Algorithm, Hashable]],
+        candidates: Callable[[Problem], Sequence[tuple[Algorithm, Hashable]]],
         target: Target,
         threads: int,
         weight: Array | None,
         bias: Array | None,
+        known: dict[str, Choice] | None = None,
     ) -> None:
-        self.problem, self.choices, self.target, self.threads = problem, choices, target, threads
+        self.problem, self.target, self.threads = problem, target, threads
+        self._candidates = candidates
+        self._known = known  # remembered choices; None where the choice is forced, and nothing is remembered
         self._weight = None if weight is None else np.array(weight, order="C")
         self._bias = None if bias is None else np.array(bias, order="C")
         self._packed: dict[tuple[str, Hashable], Array] = {}
@@ -157,9 +177,10 @@ class CompiledLayer:
         if plan.schedule is None:
             return "nothing to compute: the output is empty"
         memory = plan.schedule.workspace_bytes + plan.threads * plan.schedule.scratch_bytes
+        how = "measured" if plan.measured else "expected"
         return (
             f"{plan.algorithm.name} {plan.tile}, {plan.threads} thread(s), {memory / 1024:.0f} KiB of workspace, "
-            f"expected {plan.seconds * 1e6:.0f} us: {plan.schedule.reason}"
+            f"{how} {plan.seconds * 1e6:.0f} us: {plan.schedule.reason}"
         )
 
     def _plan(
@@ -191,12 +212,7 @@ class CompiledLayer:
         problem, item = self.problem, self.problem.numpy_dtype().itemsize
         in_size = shape[1:-1] if problem.layout == "channels_last" else shape[2:]
         given = Sizes(shape[0], in_size, padding, out_size, tuple(stride // item for stride in strides))
-        seconds, place = min(
-            (algorithm.cost(problem, tile, self.target, given, 1), number)
-            for number, (algorithm, tile) in enumerate(self.choices)
-        )
-        algorithm, tile = self.choices[place]
-        threads = 1 if seconds < ONE_THREAD_SECONDS else self.threads
+        algorithm, tile, threads, seconds, measured = self._choose(given)
         fits = is_aligned and not any(stride % item for stride in strides) and algorithm.reads(problem, given)
         sizes = given if fits else _contiguous(given, shape)
         out_shape = problem.out_shape(shape[0], out_size)
@@ -205,7 +221,44 @@ class CompiledLayer:
             return _Plan(algorithm, tile, sizes, None, None, out_shape, allocate, False, 1, 0.0)
         schedule = algorithm.schedule(problem, tile, self.target, sizes, threads)
         call = self._call(algorithm, tile, schedule, threads, seconds)
-        return _Plan(algorithm, tile, sizes, schedule, call, out_shape, allocate, not fits, threads, seconds / threads)
+        return _Plan(
+            algorithm, tile, sizes, schedule, call, out_shape, allocate, not fits, threads, seconds / threads, measured
+        )
+
+    def _choose(self, sizes: Sizes) -> tuple[Algorithm, Hashable, int, float, bool]:
+        """Algorithm, tile, threads, seconds of one thread's work, and whether they were measured."""
+        shape = choices.shape_key(sizes.batch, sizes.in_size, sizes.padding, sizes.out_size, self.threads)
+        choice = self._known.get(shape) if self._known else None
+        found = None if choice is None else self._find(choice)
+        if choice is not None and found is not None:
+            seconds = choice.seconds * choice.threads if choice.measured else choice.seconds
+            return *found, choice.threads, seconds, choice.measured
+        seconds, place = min(
+            (algorithm.cost(self.problem, tile, self.target, sizes, 1), number)
+            for number, (algorithm, tile) in enumerate(self.choices)
+        )
+        algorithm, tile = self.choices[place]
+        threads = 1 if seconds < ONE_THREAD_SECONDS else self.threads
+        if self._known is not None and not self._known:  # the first shape of a layer not seen before
+            made = Choice(algorithm.name, str(tile), threads, seconds)
+            choices.remember(self.problem, self.target, shape, made)
+            self._known[shape] = made
+        return algorithm, tile, threads, seconds, False
+
+    @functools.cached_property
+    def choices(self) -> Sequence[tuple[Algorithm, Hashable]]:
+        """What could run this problem: algorithms with their tiles."""
+        return self._candidates(self.problem)
+
+    def _find(self, choice: Choice) -> tuple[Algorithm, Hashable] | None:
+        """The algorithm and tile of a remembered choice, or None where there is no such thing."""
+        if choice.algorithm not in algorithms.NAMES or choice.threads > self.threads:
+            return None
+        algorithm = algorithms.algorithm(choice.algorithm)
+        if algorithm.fits(self.problem, self.target) is not None:
+            return None
+        tiles = algorithm.variants(self.problem, self.target)
+        return next(((algorithm, tile) for tile in tiles if str(tile) == choice.tile), None)
 
     def _call(
         self, algorithm: Algorithm, tile: Hashable, schedule: Schedule, threads: int, seconds: float

@@ -58,7 +58,7 @@ def _prefixes(path: str) -> list[str]:
 def _quota_v2(group: str) -> float | None:
     """``cpu.max`` holds "quota period" in microseconds, or "max period"."""
     try:
-        with open(f"{group}/cpu.max", encoding="ascii") as file:
+        with open(f"{group}/cpu.max", encoding="utf-8") as file:
             quota, period = file.read().split()[:2]
         return int(quota) / int(period) if quota != "max" and int(period) > 0 else None
     except (OSError, ValueError):
@@ -68,9 +68,9 @@ def _quota_v2(group: str) -> float | None:
 def _quota_v1(group: str) -> float | None:
     """``cpu.cfs_quota_us`` is -1 without a limit."""
     try:
-        with open(f"{group}/cpu.cfs_quota_us", encoding="ascii") as file:
+        with open(f"{group}/cpu.cfs_quota_us", encoding="utf-8") as file:
             quota = int(file.read())
-        with open(f"{group}/cpu.cfs_period_us", encoding="ascii") as file:
+        with open(f"{group}/cpu.cfs_period_us", encoding="utf-8") as file:
             period = int(file.read())
         return quota / period if quota > 0 and period > 0 else None
     except (OSError, ValueError):

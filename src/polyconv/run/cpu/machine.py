@@ -27,7 +27,7 @@ _recipes: dict[str, str] = {}  # recipe -> key of the IR it gives
 _loaded: dict[tuple[str, tuple[str, ...]], dict[str, Function]] = {}
 _numbers = itertools.count()
 _state: dict[str, Any] = {}
-_TARGET_INTRINSIC = re.compile(r"@(llvm\.(x86|aarch64)\.(\w+)[\w.]*)")
+_TARGET_INTRINSIC = r"@(llvm\.(x86|aarch64)\.(\w+)[\w.]*)"
 _NEEDS = {"avx512": "+avx512f", "avx2": "+avx2", "avx": "+avx", "fma": "+fma"}
 
 
@@ -234,7 +234,7 @@ def _optimise(llvm: ModuleType, machine: Any, module: Any) -> None:
 def _check_features(ir: str, target: Target, what: str) -> None:
     """Refuse what LLVM would end the process over: instructions that the target does not have."""
     have = set(target.features.split(","))
-    for name, arch, group in sorted(set(_TARGET_INTRINSIC.findall(ir))):
+    for name, arch, group in sorted(set(re.findall(_TARGET_INTRINSIC, ir))):
         if (arch == "x86") != (target.arch == "x86_64"):
             raise RuntimeError(f"{what}: the code uses {name}, which {target.arch} does not have.")
         if _NEEDS.get(group, "+") not in have | {"+"}:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from polyconv.run.cpu import cache
 
-_AVX512 = re.compile(r"[+-]((?:avx512|avx10|evex)[\w.-]*)")
+_AVX512 = r"[+-]((?:avx512|avx10|evex)[\w.-]*)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def avx2() -> Target:
     host_target = native()
     if not host_target.has_mask:
         return host_target
-    features = _AVX512.sub(r"-\1", host_target.features)
+    features = re.sub(_AVX512, r"-\1", host_target.features)
     return replace(host_target, features=features, vector_bytes=32, vector_registers=16, has_mask=False)
 
 
@@ -127,7 +127,7 @@ def cache_sizes(root: str = "/sys/devices/system/cpu/cpu0/cache") -> tuple[int, 
 
 
 def _first_line(path: str) -> str:
-    with open(path, encoding="ascii") as file:
+    with open(path, encoding="utf-8") as file:
         return file.readline().strip()
 
 
@@ -137,7 +137,7 @@ def _processor_text() -> str | None:
         return None
     try:
         with open("/proc/cpuinfo", "rb") as file:
-            first = file.read(8192).split(b"\n\n", 1)[0].decode("ascii", "replace")
+            first = file.read(8192).split(b"\n\n", 1)[0].decode("utf-8", "replace")
     except OSError:
         return None
     wanted = ("vendor_id", "cpu family", "model", "stepping", "flags", "Features", "CPU ")
@@ -153,7 +153,7 @@ def _identity() -> tuple[str, str, str]:
     key = hashlib.sha256(f"host 1\n{cache.llvm_version()}\n{platform.machine()}\n{text}".encode()).hexdigest()
     known = cache.read(key)
     if known is not None:
-        parts = known.decode("ascii", "replace").split("\n")
+        parts = known.decode("utf-8", "replace").split("\n")
         if len(parts) == 3:
             return parts[0], parts[1], parts[2]
     answer = _ask_llvm()

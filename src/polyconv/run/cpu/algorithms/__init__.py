@@ -1,30 +1,40 @@
-"""The algorithms, one file each: what is computed, in which loops. ``record.py`` says how to add one."""
+"""The algorithms, one file each: what is computed, in which loops. ``record.py`` says how to add one.
 
-from polyconv.run.cpu.algorithms.dense import DENSE
-from polyconv.run.cpu.algorithms.dense_dot import DENSE_DOT
-from polyconv.run.cpu.algorithms.dense_planar import DENSE_PLANAR
-from polyconv.run.cpu.algorithms.dense_rows import DENSE_ROWS
-from polyconv.run.cpu.algorithms.depthwise import DEPTHWISE
-from polyconv.run.cpu.algorithms.fourier import FOURIER
-from polyconv.run.cpu.algorithms.grouped import GROUPED
-from polyconv.run.cpu.algorithms.planes import PLANES
-from polyconv.run.cpu.algorithms.pooling import POOLING
-from polyconv.run.cpu.algorithms.record import Algorithm
-from polyconv.run.cpu.algorithms.subpixel import SUBPIXEL
-from polyconv.run.cpu.algorithms.winograd import WINOGRAD
-from polyconv.run.cpu.algorithms.winograd_planar import WINOGRAD_PLANAR
+They are imported when asked for: a layer whose choice is remembered (``polyconv.run.choices``) needs one of them.
+"""
 
-ALGORITHMS: tuple[Algorithm, ...] = (
-    DENSE,
-    DENSE_DOT,
-    DENSE_PLANAR,
-    DENSE_ROWS,
-    DEPTHWISE,
-    FOURIER,
-    GROUPED,
-    PLANES,
-    POOLING,
-    SUBPIXEL,
-    WINOGRAD,
-    WINOGRAD_PLANAR,
+from __future__ import annotations
+
+import functools
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from polyconv.run.cpu.algorithms.record import Algorithm
+
+NAMES = (  # each is a module here, and its record there in capitals
+    "dense",
+    "dense_dot",
+    "dense_planar",
+    "dense_rows",
+    "depthwise",
+    "fourier",
+    "grouped",
+    "planes",
+    "pooling",
+    "subpixel",
+    "winograd",
+    "winograd_planar",
 )
+
+
+@functools.cache
+def algorithm(name: str) -> Algorithm:
+    """The algorithm of a name out of ``NAMES``."""
+    found: Algorithm = getattr(import_module(f"{__name__}.{name}"), name.upper())
+    return found
+
+
+def every() -> tuple[Algorithm, ...]:
+    """All of them."""
+    return tuple(algorithm(name) for name in NAMES)
