@@ -248,7 +248,7 @@ STOPS = (
         seen="Two filters for each colour make six channels: left the upright edges of each colour, right the level "
         "ones.",
         use="More features from each channel, before a pointwise layer picks among them.",
-        source="Chollet, Xception: deep learning with depthwise separable convolutions, arXiv 1610.02357",
+        source="API documentation: keras.layers.DepthwiseConv2D (depth_multiplier)",
     ),
     Stop(
         part=_CHEAPER,
