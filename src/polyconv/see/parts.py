@@ -193,6 +193,30 @@ def blank(label: str, low: Cell, shape: Sizes, kinds: Array | None = None) -> Gr
     return Grid(label, low, np.full(shape, np.nan), made, np.full(shape, -1))
 
 
+def filled(label: str, values: Array, is_input: bool = False) -> Grid:
+    """A grid of given numbers without padding; each cell of an input is its own source."""
+    sources = index_grid(values.shape) if is_input else np.full(values.shape, -1)
+    return Grid(label, (0,) * values.ndim, values, np.zeros(values.shape, np.int8), sources)
+
+
+def so_far(y: Array, shown: Sizes, which: int, done: int) -> tuple[Array, ...]:
+    """What is known of the drawn output channels where they are written one after the other in reading order.
+
+    Args:
+        y: (channels, *spatial), the whole result.
+        shown: the drawn channels.
+        which: the index in ``shown`` of the one under way.
+        done: how many of its cells are written.
+    """
+    outputs = []
+    for index, channel in enumerate(shown):
+        values = np.full(y.shape[1:], np.nan).reshape(-1)
+        last = values.size if index < which else (done if index == which else 0)
+        values[:last] = y[channel].reshape(-1)[:last]
+        outputs.append(values.reshape(y.shape[1:]))
+    return tuple(outputs)
+
+
 def refuse_large(what: str, shape: Sizes) -> None:
     """A sentence instead of a picture that no one could read."""
     count = int(np.prod([float(size) for size in shape]))

@@ -11,7 +11,7 @@ from polyconv.layers import Activation, BatchNorm, Layer, Sizes, Upsample
 from polyconv.network import Join
 from polyconv.run.problem import Array
 from polyconv.see import numbers as text
-from polyconv.see.parts import Cell, Frame, Grid, Step, Term, blank, cells, index_grid, refuse_large
+from polyconv.see.parts import Cell, Frame, Step, Term, blank, cells, filled, refuse_large, so_far
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,12 +68,6 @@ class Pointwise:
         terms = [
             Term(drawn.index((branch, c)), at, float(self.inputs[branch][(c, *at)])) for branch, c in self.sources(o)
         ]
-        outputs = []
-        for index, channel in enumerate(self.shown):
-            values = np.full(self.y.shape[1:], np.nan).reshape(-1)
-            last = values.size if index < which else (done if index == which else 0)
-            values[:last] = self.y[channel].reshape(-1)[:last]
-            outputs.append(values.reshape(self.y.shape[1:]))
         result = float(self.y[(o, *position)])
         return Frame(
             step=step,
@@ -82,7 +76,7 @@ class Pointwise:
             terms=tuple(terms),
             writes=((o, position),),
             lines=(self._line(o, terms, result),),
-            outputs=tuple(outputs),
+            outputs=so_far(self.y, self.shown, which, done),
             result=result,
             caption=f"output channel {o}, position {text.place(position)}",
         )
@@ -110,7 +104,7 @@ class Pointwise:
         for branch, c in self.drawn:
             x = self.inputs[branch][c]
             label = f"branch {branch}, channel {c}" if several else f"channel {c}"
-            grids.append(Grid(label, (0,) * x.ndim, x, np.zeros(x.shape, np.int8), index_grid(x.shape)))
+            grids.append(filled(label, x, is_input=True))
         channels = sum(len(x) for x in self.inputs) if several else len(self.inputs[0])
         return Step(
             name=name,

@@ -14,12 +14,25 @@ from typing import Any, cast
 import numpy as np
 
 from polyconv import reference
-from polyconv.geometry import Axis
+from polyconv.geometry import Axis, product
 from polyconv.layers import Conv, ConvTranspose, Pool, Sizes
 from polyconv.run.problem import Array
 from polyconv.see import numbers as text
 from polyconv.see.choose import Shown
-from polyconv.see.parts import Cell, Frame, Grid, Kind, Step, Term, cells, index_grid, refuse_large
+from polyconv.see.parts import (
+    Cell,
+    Frame,
+    Grid,
+    Kind,
+    Step,
+    Term,
+    blank,
+    cells,
+    filled,
+    index_grid,
+    refuse_large,
+    so_far,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +112,7 @@ class Sliding:
             for c in self.visible(o):
                 values = self.weight[o, c - self.first(o)]
                 name = f"filter {o}" if self.weight.shape[1] == 1 else f"filter {o}, channel {c}"
-                found[o, c] = _plain(name, values)
+                found[o, c] = filled(name, values)
         return found
 
     def first(self, o: int) -> int:
@@ -136,13 +149,6 @@ class Sliding:
             if self.weight is not None or self._counts(at)
         ]
         hidden = self._hidden(o, inside)
-        done = np.full(self.y.shape[1:], np.nan).reshape(-1)
-        outputs = []
-        for index, channel in enumerate(self.shown.outputs):
-            values = done.copy()
-            last = values.size if index < which else (number % values.size + 1 if index == which else 0)
-            values[:last] = self.y[channel].reshape(-1)[:last]
-            outputs.append(values.reshape(self.y.shape[1:]))
         result = float(self.y[(o, *position)])
         return Frame(
             step=step,
@@ -151,7 +157,7 @@ class Sliding:
             terms=tuple(terms),
             writes=((o, position),),
             lines=self._lines(o, terms, hidden, result),
-            outputs=tuple(outputs),
+            outputs=so_far(self.y, self.shown.outputs, which, number % product(self.y.shape[1:]) + 1),
             result=result,
             hidden=hidden,
             kernel=tuple((o, c) for c in self.visible(o)) if self.weight is not None else (),
@@ -242,11 +248,6 @@ def sum_lines(
     return (*lines, f"sum over channels: {text.joined([*parts, *extra])}{tail}")
 
 
-def _plain(label: str, values: Array) -> Grid:
-    """A grid of given numbers."""
-    return Grid(label, (0,) * values.ndim, values, np.zeros(values.shape, np.int8), np.full(values.shape, -1))
-
-
 def _stuff(source: Array, kinds: Array, strides: Sizes) -> tuple[Array, Array]:
     """Put stride - 1 cells between neighbours."""
     size = tuple(Axis(1, s).transposed_size(n) for n, s in zip(source.shape, strides, strict=True))
@@ -263,8 +264,6 @@ def _inside(at: Cell, shape: Sizes) -> bool:
 
 def make_step(sliding: Sliding, name: str, line: str, notes: tuple[str, ...], flipped: bool = False) -> Step:
     """The step that a sliding window draws."""
-    from polyconv.see.parts import blank
-
     out = sliding.y.shape[1:]
     refuse_large("the output", out)
     return Step(

@@ -15,7 +15,7 @@ from polyconv.layers import ConvTranspose
 from polyconv.run.problem import Array
 from polyconv.see import numbers as text
 from polyconv.see.choose import Shown
-from polyconv.see.parts import Cell, Frame, Grid, Kind, Step, Term, blank, cells, index_grid, refuse_large
+from polyconv.see.parts import Cell, Frame, Kind, Step, Term, blank, cells, filled, refuse_large
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,8 +160,6 @@ class Stamping:
         low, kinds = self.canvas
         spatial = self.x.shape[1:]
         refuse_large("the input", spatial)
-        plain = np.zeros(spatial, np.int8)
-        kernel = [axis.kernel for axis in self.axes]
         return Step(
             name=name,
             text=line,
@@ -171,20 +169,11 @@ class Stamping:
             out_shape=self.y.shape,
             in_channels=self.shown.inputs,
             out_channels=self.shown.outputs,
-            inputs=tuple(
-                Grid(f"channel {c}", (0,) * len(spatial), self.x[c], plain, index_grid(spatial))
-                for c in self.shown.inputs
-            ),
+            inputs=tuple(filled(f"channel {c}", self.x[c], is_input=True) for c in self.shown.inputs),
             outputs=tuple(blank(f"channel {o}", low, kinds.shape, kinds) for o in self.shown.outputs),
             moments=len(self.plan),
             kernels={
-                (o, c): Grid(
-                    f"kernel {c} {text.ARROW} {o}",
-                    (0,) * len(kernel),
-                    self.weight[c, o % self.per_out],
-                    np.zeros(kernel, np.int8),
-                    np.full(kernel, -1),
-                )
+                (o, c): filled(f"kernel {c} {text.ARROW} {o}", self.weight[c, o % self.per_out])
                 for o in self.shown.outputs
                 for c in self.readers(o)
             },
