@@ -10,6 +10,7 @@ import oracle
 from cpu import forced
 from cpu.forced import TARGETS, Layer
 from polyconv.run.cpu.algorithms import fft_code, fourier, fourier_tiles
+from polyconv.run.cpu.algorithms.fourier_depthwise import FOURIER_DEPTHWISE
 from polyconv.run.cpu.algorithms.fourier_tiles import Tile
 from polyconv.run.cpu.target import host
 from polyconv.run.plan import CompiledEngine
@@ -32,6 +33,16 @@ CASES = [
     Layer("conv", (16, 17), (3, 17), (3, 21), padding=((1, 1), (8, 8)), batch=1),
     Layer("conv", (16, 16), (17, 3), (2, 40), padding=((8, 8), (0, 0)), batch=1),
 ]
+DEPTHWISE = [
+    Layer("conv", (5, 5), (9, 5), (7, 12), padding=((3, 2), (1, 4)), groups=5, activation="relu", strided=True),
+    Layer("conv", (18, 18), (5, 7), (12, 11), dilation=(3, 2), padding=((2, 0), (9, 3)), groups=18, bias=False),
+    Layer("conv", (17, 17), (35, 3), (40, 9), padding=((17, 17), (1, 1)), groups=17, batch=1),
+    Layer("conv", (16, 16), (33,), (80,), padding=((16, 16),), groups=16, batch=1),
+    Layer("conv", (33, 33), (9,), (59,), padding=((2, 0),), groups=33),
+    Layer("conv", (3, 3), (3, 5, 3), (4, 5, 7), dilation=(2, 1, 1), padding=((2, 2), (1, 1), (0, 1)), groups=3),
+    Layer("conv", (2, 2), (13, 13), (1, 1), padding=((6, 6), (6, 6)), groups=2, batch=3),
+]
+CASES += DEPTHWISE
 PLANES = [
     *(replace(case, layout="channels_first", strided=False) for case in CASES if case.kernel[-1] > 1),
     Layer("conv", (16, 16), (5, 5), (17, 31), padding=((1, 1), (1, 1)), dilation=(4, 1), layout="channels_first"),
@@ -42,7 +53,11 @@ PLANES = [layer for layer in PLANES if layer.ones(layer.dilation)[-1] == 1]
 @wide
 @pytest.mark.parametrize("layer", CASES + PLANES, ids=str)
 def test_same_bits_however_it_is_cut(layer):
-    forced.check(layer, "fourier", TARGETS["host"](), exact=False)
+    forced.check(layer, _name(layer), TARGETS["host"](), exact=False)
+
+
+def _name(layer: Layer) -> str:
+    return "fourier_depthwise" if layer.groups == layer.channels[0] else "fourier"
 
 
 def _windows_summed(x: np.ndarray, weight: np.ndarray, layer: Layer) -> np.ndarray:
@@ -79,7 +94,7 @@ def _arrays(layer: Layer, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray
 def _run(layer: Layer, tile: Tile, x: np.ndarray, weight: np.ndarray, out_size: tuple[int, ...]) -> np.ndarray:
     """Through the engine, channels first in and out whatever the layer's layout."""
     last = layer.layout == "channels_last"
-    prepared = CompiledEngine(algorithm="fourier", tile=tile, threads=2).prepare(layer.problem(), weight, None)
+    prepared = CompiledEngine(algorithm=_name(layer), tile=tile, threads=2).prepare(layer.problem(), weight, None)
     found = prepared(np.moveaxis(x, 1, -1) if last else x, layer.ones(layer.padding, (0, 0)), out_size)
     return np.moveaxis(found, -1, 1) if last else found
 
@@ -92,7 +107,7 @@ def test_the_definition_of_these_tests_is_the_oracle():
 
 
 @wide
-@pytest.mark.parametrize("layer", [*CASES[:4], *CASES[6:10], *PLANES[:2]], ids=str)
+@pytest.mark.parametrize("layer", [*CASES[:4], *CASES[6:10], *DEPTHWISE[:5], *PLANES[:2], PLANES[-2]], ids=str)
 def test_the_error_is_within_the_stated_bound(layer):
     layer = replace(layer, activation=None, bias=False, strided=False, batch=1)
     problem = layer.problem()
@@ -137,6 +152,16 @@ def test_it_is_chosen_where_it_saves_much(layout):
     assert layer.explain(shape, ((3, 3), (3, 3)), (56, 56)).startswith(expected)
 
 
+@pytest.mark.parametrize("layout", ["channels_last", "channels_first"])
+def test_large_depthwise_kernels_take_it_and_small_ones_do_not(layout):
+    for taps, name in ((31, "fourier_depthwise"), (5, "depthwise")):
+        problem = Problem("conv", 32, 32, (taps, taps), (1, 1), (1, 1), 32, True, None, "float32", layout)
+        shape = (1, 56, 56, 32) if layout == "channels_last" else (1, 32, 56, 56)
+        layer = CompiledEngine().prepare(problem, np.zeros(problem.weight_shape(), np.float32), None)
+        expected = name if host().vector_registers >= 32 else "depthwise"
+        assert layer.explain(shape, ((taps // 2, taps // 2),) * 2, (56, 56)).split()[0] == expected
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
@@ -165,3 +190,9 @@ def test_long_transforms_are_those_of_numpy_by_their_tables(count):
     first = np.fft.fft(x.reshape(a, b).T, axis=1) * table  # [j][g]
     found = np.fft.fft(first, axis=0)  # [h][g]
     np.testing.assert_allclose(found.ravel(), np.fft.fft(x), atol=1e-12)
+
+
+def test_depthwise_says_what_it_is_not_for():
+    problem = Problem("conv", 16, 32, (13, 13), (1, 1), (1, 1), 16, True, None, "float32", "channels_last")
+    assert "got 16 groups for 16 channels" in (FOURIER_DEPTHWISE.fits(problem, host()) or "")
+    assert "stride" in (FOURIER_DEPTHWISE.fits(replace(problem, out_channels=16, stride=(1, 2)), host()) or "")

@@ -19,6 +19,7 @@ NAMES = (  # each is a module here, and its record there in capitals
     "dense_rows",
     "depthwise",
     "fourier",
+    "fourier_depthwise",
     "grouped",
     "planes",
     "pooling",

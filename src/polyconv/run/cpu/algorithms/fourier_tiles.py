@@ -36,16 +36,26 @@ class Tile:
     lengths: tuple[int, ...]
 
 
+def depthwise(problem: Problem) -> bool:
+    """Has every channel a kernel of its own, and one output."""
+    return problem.groups == problem.in_channels == problem.out_channels > 1
+
+
 def obstacle(problem: Problem, target: Target) -> str | None:
-    """Dense, stride 1, float32, and long kernels."""
+    """Dense, and what `common_obstacle` asks."""
+    if problem.op == "conv" and min(problem.in_channels, problem.out_channels) // problem.groups < FEWEST:
+        return "with so few channels a group, transforming costs more than it saves"
+    return common_obstacle(problem, target)
+
+
+def common_obstacle(problem: Problem, target: Target) -> str | None:
+    """Stride 1, float32, and long kernels."""
     if problem.op != "conv":
         return f"it computes convolutions, not {problem.op}"
     if any(step != 1 for step in problem.stride):
         return f"its tiles overlap for stride 1 only, the stride is {problem.stride}"
     if problem.dtype != "float32":
         return "it rounds more than the definition does: for float64 exactness goes first"
-    if min(problem.in_channels, problem.out_channels) // problem.groups < FEWEST:
-        return "with so few channels a group, transforming costs more than it saves"
     if max(problem.kernel_size) < FEWEST_TAPS:
         return f"no axis of the kernel {problem.kernel_size} has {FEWEST_TAPS} taps or more"
     if not tiles_of(problem, target):
@@ -69,6 +79,7 @@ def variants(problem: Problem, target: Target) -> Sequence[Tile]:
 @lru_cache(maxsize=256)
 def tiles_of(problem: Problem, target: Target) -> tuple[Tile, ...]:
     """The tiles that may be forced, the best for a middling picture first."""
+    seconds = cost_depthwise if depthwise(problem) else cost
     choices = [
         [n for n in LENGTHS if taps < n <= max(8 * taps, 8)] if taps > 1 else [1] for taps in problem.kernel_size
     ]  # fmt: skip
@@ -79,7 +90,7 @@ def tiles_of(problem: Problem, target: Target) -> tuple[Tile, ...]:
         growth = product(lengths) / product(problem.kernel_size)
         if product(lengths) <= MOST_POINTS and growth <= MOST_GROWTH:
             tile = Tile(lengths)
-            found.append((cost(problem, tile, target, sizes, 1), tile))
+            found.append((seconds(problem, tile, target, sizes, 1), tile))
     return tuple(tile for _, tile in sorted(found, key=lambda pair: (pair[0], pair[1].lengths)))
 
 
@@ -127,18 +138,28 @@ class Shape:
         return ceil_div(self.problem.in_channels, self.lanes) * self.lanes
 
     @cached_property
+    def groups(self) -> int:
+        """Groups of channels whose blocks are their own; the channels of a depthwise problem lie side by side."""
+        return 1 if depthwise(self.problem) else self.problem.groups
+
+    @cached_property
+    def group_outputs(self) -> int:
+        """Output channels of a group."""
+        return self.problem.out_channels // self.groups
+
+    @cached_property
     def group_blocks(self) -> int:
         """Vectors of output channels of a group."""
-        return ceil_div(self.problem.out_channels // self.problem.groups, self.lanes)
+        return ceil_div(self.group_outputs, self.lanes)
 
     @cached_property
     def blocks(self) -> int:
         """Vectors of output channels in all."""
-        return self.group_blocks * self.problem.groups
+        return self.group_blocks * self.groups
 
     @cached_property
     def depth(self) -> int:
-        """Input channels of a group."""
+        """Input channels of a sum."""
         return self.problem.in_channels // self.problem.groups
 
     @cached_property
@@ -230,7 +251,7 @@ def transformed(shape: Shape, kernel: Array) -> Array:
         # the conjugate: a correlation; an axis of real numbers comes back half its length times too large
         matrix = np.exp(2j * np.pi / length * np.outer(frequency, np.arange(taps))) / len(frequency)
         found = np.moveaxis(np.tensordot(matrix, found, ([1], [1 + axis])), 0, 1 + axis)
-    return found.reshape(problem.groups, shape.frequencies, *kernel.shape[-2:])
+    return found.reshape(len(kernel), shape.frequencies, *kernel.shape[-2:])
 
 
 def pack(problem: Problem, tile: Tile, target: Target, weight: Array | None, bias: Array | None) -> Array:
@@ -290,10 +311,40 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     _, rounds = rounds_of(shape, tiles)
     products = tiles * shape.frequencies * 4 * shape.depth * shape.blocks / 3.3e9
     channels = problem.in_channels + problem.out_channels
-    transforms = tiles * shape.transform_work(channels) / 2.2e9
+    transforms = tiles * shape.transform_work(channels) / 4e9
     weights = 4 * 2 * shape.frequencies * shape.depth * shape.blocks * shape.lanes
     moved = rounds * weights / 16e9 + 2 * tiles * tile_bytes(shape) / 20e9
     return (1.15 * (products + transforms + moved) + WORTH) / threads
+
+
+def pack_depthwise(problem: Problem, tile: Tile, target: Target, weight: Array | None, bias: Array | None) -> Array:
+    """Bias, U[block][frequency][real, imaginary][lane], a vector of zeros, tables."""
+    if weight is None:
+        raise ValueError(f"{problem.op} needs a weight array, got None.")
+    shape = shape_of_tile(problem, tile, target)
+    packed = aligned(shape.packed_size, problem.numpy_dtype())
+    packed[:] = 0
+    if bias is not None:
+        packed[: problem.out_channels] = bias
+    for name, table in shape.tables.items():
+        packed[shape.table_at(name) :][: table.size] = table.ravel()
+    u = packed[shape.weights_at : shape.zeros_at].reshape(shape.blocks, shape.frequencies, 2, shape.lanes)
+    taps = weight.reshape(1, problem.out_channels, 1, *problem.kernel_size)
+    taps = np.moveaxis(taps, (1, 2), (-1, -2))
+    for block in range(shape.blocks):
+        part = transformed(shape, taps[..., block * shape.lanes : (block + 1) * shape.lanes])[0, :, 0]
+        u[block, :, 0, : part.shape[-1]] = part.real
+        u[block, :, 1, : part.shape[-1]] = part.imag
+    return packed
+
+
+def cost_depthwise(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
+    """Seconds: transforms there and back, products, and reading the transformed weights for every tile."""
+    shape = shape_of_tile(problem, tile, target)
+    tiles = max(1, sizes.batch * product(counts_of(shape, sizes.out_size)))
+    work = shape.transform_work(2 * problem.in_channels) + 6 * shape.frequencies * shape.blocks
+    weights = 4 * 2 * shape.frequencies * shape.blocks * shape.lanes
+    return (1.15 * tiles * (work / 5e9 + weights / 20e9) + WORTH) / threads
 
 
 def error_bound(problem: Problem, tile: Tile) -> float:
