@@ -39,6 +39,18 @@ def test_a_wide_terminal_gets_columns_and_brackets_are_no_markup():
     assert "─" in text
 
 
+def test_a_narrow_terminal_gets_the_words_above_columns_of_numbers():
+    assert printed(34) == [
+        "                    MACs",
+        "  parameters     on data",
+        "─" * 24,
+        "standard  conv 3x3 64 same [bold]",
+        "      18,496  56,434,688",
+        "?[31mred  relu",
+        "           0           0",
+    ]
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [

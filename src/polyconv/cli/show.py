@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 PLAIN_WIDTH = 150  # columns where the output is no terminal
 LEAST_TEXT = 24  # columns that a long text needs before its numbers are set beside it
-_SEPARATOR = 2
+_SEPARATOR, _INDENT = 2, 2
 
 
 @dataclass(frozen=True)
@@ -25,15 +25,26 @@ class Table:
     words: int = 1
 
     def fitted(self, width: int) -> RenderableType:
-        """A table where the terminal is wide enough, its headings on two lines if need be, else blocks of lines."""
-        for heads in ([[heading] for heading in self.headings], [_two_lines(heading) for heading in self.headings]):
+        """A table where the terminal is wide enough, its headings on two lines if need be.
+
+        Else the words of each row on a line of their own above its numbers, in columns or, narrower still, as a list.
+        """
+        two_lines = [_two_lines(heading) for heading in self.headings]
+        for heads in ([[heading] for heading in self.headings], two_lines):
             if self._least_width(heads) <= width:
                 return self._table(heads)
+        widths = self._natural(two_lines)[self.words :]
+        if _INDENT + sum(widths) + _SEPARATOR * (len(widths) - 1) <= width:
+            return self._under_words(two_lines[self.words :], widths)
         return self._blocks()
 
-    def _least_width(self, heads: list[list[str]]) -> int:
+    def _natural(self, heads: list[list[str]]) -> list[int]:
+        """The width of each column without folding."""
         columns = zip(*([max(lines, key=len) for lines in heads], *self.rows), strict=True)
-        natural = [max(map(len, column)) for column in columns]
+        return [max(map(len, column)) for column in columns]
+
+    def _least_width(self, heads: list[list[str]]) -> int:
+        natural = self._natural(heads)
         longest = max(natural[: self.words])
         texts = sum(natural[: self.words]) - longest + min(longest, LEAST_TEXT)
         return texts + sum(natural[self.words :]) + _SEPARATOR * len(natural) + 2
@@ -52,6 +63,26 @@ class Table:
             grid.add_row(*(Text(_printable(cell)) for cell in row))
         return grid
 
+    def _under_words(self, heads: list[list[str]], widths: list[int]) -> RenderableType:
+        from rich.console import Group
+        from rich.text import Text
+
+        def line(cells: Sequence[str]) -> Text:
+            joined = (" " * _SEPARATOR).join(cell.rjust(size) for cell, size in zip(cells, widths, strict=True))
+            return Text(" " * _INDENT + joined, no_wrap=True)
+
+        tall = max(map(len, heads))
+        head = [line(cells) for cells in zip(*([""] * (tall - len(one)) + one for one in heads), strict=True)]
+        lines: list[RenderableType] = [*head, Text("─" * (_INDENT + sum(widths) + _SEPARATOR * (len(widths) - 1)))]
+        for row in self.rows:
+            lines += [self._words_of(row), line([_printable(cell) for cell in row[self.words :]])]
+        return Group(*lines)
+
+    def _words_of(self, row: Sequence[str]) -> RenderableType:
+        from rich.text import Text
+
+        return Text(_printable("  ".join(filter(None, row[: self.words]))), style="bold")
+
     def _blocks(self) -> RenderableType:
         from rich.console import Group
         from rich.padding import Padding
@@ -59,7 +90,7 @@ class Table:
 
         blocks: list[RenderableType] = []
         for row in self.rows:
-            blocks.append(Text(_printable("  ".join(filter(None, row[: self.words]))), style="bold"))
+            blocks.append(self._words_of(row))
             pairs = zip(self.headings[self.words :], row[self.words :], strict=True)
             text = ", ".join(f"{heading} {_printable(cell)}" for heading, cell in pairs)
             blocks.append(Padding(Text(text), (0, 0, 0, 2)))
