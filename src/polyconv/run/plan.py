@@ -26,6 +26,7 @@ from polyconv.run.problem import Array, Pads, Problem
 MAX_SHAPES = 256  # shapes a layer remembers; the oldest are forgotten
 ONE_THREAD_SECONDS = 8e-6  # work below this is faster on the calling thread alone
 HOLD_GIL_SECONDS = 4e-6  # work below this keeps the interpreter lock: handing it over costs more
+KEEP_TILE = 1.15  # a tile whose code is at hand is kept unless another saves more than this
 GRABS = 4  # each thread takes its share of a phase in about this many pieces
 
 
@@ -138,6 +139,7 @@ class CompiledLayer:
         self._known = known  # remembered choices; None where the choice is forced, and nothing is remembered
         self._weight = None if weight is None else np.array(weight, order="C")
         self._bias = None if bias is None else np.array(bias, order="C")
+        self._functions: dict[tuple[Hashable, ...], dict[str, machine.Function]] = {}
         self._packed: dict[tuple[str, Hashable], Array] = {}
         self._plans: dict[tuple[object, ...], _Plan] = {}
         self._lock = threading.Lock()
@@ -233,11 +235,14 @@ class CompiledLayer:
         if choice is not None and found is not None:
             seconds = choice.seconds * choice.threads if choice.measured else choice.seconds
             return *found, choice.threads, seconds, choice.measured
-        seconds, place = min(
-            (algorithm.cost(self.problem, tile, self.target, sizes, 1), number)
-            for number, (algorithm, tile) in enumerate(self.choices)
-        )
-        algorithm, tile = self.choices[place]
+        costs = [found.cost(self.problem, tile, self.target, sizes, 1) for found, tile in self.choices]
+        place = min(range(len(costs)), key=costs.__getitem__)
+        algorithm, _ = self.choices[place]
+        for number, (other, tile) in enumerate(self.choices):  # a tile at hand, where that costs little: the same bits
+            if other is algorithm and (other.name, tile) in self._packed and costs[number] < KEEP_TILE * costs[place]:
+                place = number
+                break
+        tile, seconds = self.choices[place][1], costs[place]
         threads = 1 if seconds < ONE_THREAD_SECONDS else self.threads
         if self._known is not None and not self._known:  # the first shape of a layer not seen before
             made = Choice(algorithm.name, str(tile), threads, seconds)
@@ -263,13 +268,7 @@ class CompiledLayer:
     def _call(
         self, algorithm: Algorithm, tile: Hashable, schedule: Schedule, threads: int, seconds: float
     ) -> pool.Call:
-        functions = machine.load_recipe(
-            f"{algorithm.name}\n{tile}\n{self.problem}",
-            lambda: algorithm.emit(self.problem, tile, self.target),
-            sorted({phase.symbol for phase in schedule.phases}),
-            self.target,
-            str(self.problem),
-        )
+        functions = self._load(algorithm, tile, sorted({phase.symbol for phase in schedule.phases}))
         phases = []
         for phase in schedule.phases:
             share = max(1, phase.items // (threads * GRABS))
@@ -285,6 +284,20 @@ class CompiledLayer:
             workspace_word=3,
             hold_gil=seconds < HOLD_GIL_SECONDS,
         )
+
+    def _load(self, algorithm: Algorithm, tile: Hashable, symbols: list[str]) -> dict[str, machine.Function]:
+        """The machine code of an algorithm and tile."""
+        key = (algorithm.name, tile, *symbols)
+        functions = self._functions.get(key)
+        if functions is None:
+            functions = self._functions[key] = machine.load_recipe(
+                f"{algorithm.name}\n{tile}\n{self.problem}",
+                lambda: algorithm.emit(self.problem, tile, self.target),
+                symbols,
+                self.target,
+                str(self.problem),
+            )
+        return functions
 
     def _pack(self, algorithm: Algorithm, tile: Hashable) -> Array:
         with self._lock:

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from math import prod
 
 import numpy as np
 
@@ -100,7 +101,7 @@ SHALLOW = 64  # terms of a sum below which putting it down counts: one vector at
 
 def channels_in_sum(problem: Problem) -> int:
     """Terms of one output's sum, at most."""
-    return int(np.prod(problem.kernel_size)) * problem.in_channels // problem.groups
+    return prod(problem.kernel_size) * problem.in_channels // problem.groups
 
 
 def blocks_of(problem: Problem, tile: Tile, target: Target) -> Blocks:
@@ -311,7 +312,7 @@ def schedule(
     x_strides = np.array(sizes.x_strides[:-1]) * item
     grids = phases.grids(sizes.out_size)
     table, tiles = _table(problem, tile, sizes, phases, grids, x_strides, np.array(out_strides[1:]) * item, runs)
-    channels, taps = problem.in_channels // problem.groups, int(np.prod(problem.kernel_size))
+    channels, taps = problem.in_channels // problem.groups, prod(problem.kernel_size)
     all_blocks = blocks or cuts.count * problem.groups
     chunk_tiles, chunk_blocks = _chunks(tiles, all_blocks, channels * taps * item * cuts.lanes, target, threads)
     tile_chunks, block_chunks = ceil_div(tiles, chunk_tiles), ceil_div(all_blocks, chunk_blocks)
@@ -427,9 +428,7 @@ def _chunks(tiles: int, blocks: int, weight_bytes: int, target: Target, threads:
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
     """Seconds: multiply-adds at the machine's rate, rounded up to whole vectors and tiles."""
     blocks = blocks_of(problem, tile, target)
-    taps = int(np.prod(problem.kernel_size)) / (
-        float(np.prod(problem.stride)) if problem.op == "conv_transpose" else 1.0
-    )
+    taps = prod(problem.kernel_size) / (prod(problem.stride) if problem.op == "conv_transpose" else 1)
     steps = sizes.positions * taps * (problem.in_channels // problem.groups) * blocks.vectors * problem.groups
     return steps * share_on_data(problem, sizes) / 3.5e9 / threads
 

@@ -1,0 +1,90 @@
+"""The planner: the choice may depend on sizes, its bits never on what ran before."""
+
+import numpy as np
+import pytest
+
+from polyconv.run.cpu.algorithms import NAMES, algorithm
+from polyconv.run.cpu.target import host
+from polyconv.run.plan import CompiledEngine
+from polyconv.run.problem import Problem
+
+LAYERS = [
+    ("conv", 37, 45, (3, 3), 1, 1),
+    ("conv", 64, 3, (3, 3), 2, 1),
+    ("conv_transpose", 33, 40, (4, 4), 2, 1),
+    ("conv", 40, 40, (3, 3), 1, 40),
+    ("conv", 48, 48, (3, 3), 1, 8),
+    ("conv", 24, 24, (21, 21), 1, 1),
+    ("conv", 37, 45, (1, 1), 1, 1),
+    ("avg_pool", 40, 40, (3, 3), 2, 40),
+]
+LAYOUTS = ["channels_first", "channels_last"]
+
+
+def problem_of(op, inputs, outputs, kernel, stride, groups, layout) -> Problem:
+    ones = (1,) * len(kernel)
+    return Problem(op, inputs, outputs, kernel, (stride,) * len(kernel), ones, groups, False, None, "float32", layout)
+
+
+def case(problem: Problem, size: tuple[int, int]):
+    """Random input and weights, padding and output size."""
+    rng = np.random.default_rng(5)
+    kernel, stride = problem.kernel_size[0], problem.stride[0]
+    pads = ((kernel // 2, kernel // 2),) * 2
+    grows = problem.op == "conv_transpose"
+    out = tuple((n - 1) * stride + kernel % 2 if grows else (n - kernel % 2) // stride + 1 for n in size)
+    channels = problem.in_channels
+    x = rng.standard_normal((2, channels, *size) if problem.layout == "channels_first" else (2, *size, channels))
+    shape = problem.weight_shape()
+    weight = None if shape is None else np.random.default_rng(6).standard_normal(shape).astype(np.float32)
+    return x.astype(np.float32), weight, pads, out
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+def test_every_tile_of_an_algorithm_gives_the_same_bits(layer, layout):
+    problem = problem_of(*layer, layout)
+    x, weight, pads, out = case(problem, (19, 13))
+    tried = 0
+    for name in NAMES:
+        found = algorithm(name)
+        if found.fits(problem, host()) is None:
+            tiles = found.variants(problem, host())
+            results = {
+                CompiledEngine(algorithm=name, tile=tile, threads=2)
+                .prepare(problem, weight, None)(x, pads, out)
+                .tobytes()
+                for tile in tiles
+            }
+            assert len(results) == 1, f"{name}: {tiles}"
+            tried += len(tiles)
+    assert tried
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layer", [LAYERS[0], LAYERS[2]], ids=str)
+def test_sizes_seen_before_change_no_bits(layer, layout, tmp_path, monkeypatch):
+    monkeypatch.setenv("POLYCONV_CACHE_DIR", str(tmp_path))
+    problem, engine = problem_of(*layer, layout), CompiledEngine(threads=2)
+    used = None
+    for size in [(7, 9), (40, 33), (1, 1), (28, 5)]:
+        x, weight, pads, out = case(problem, size)
+        used = used or engine.prepare(problem, weight, None)
+        assert used(x, pads, out).tobytes() == engine.prepare(problem, weight, None)(x, pads, out).tobytes()
+
+
+def test_a_tile_at_hand_is_kept_where_another_saves_little(monkeypatch):
+    problem = problem_of("conv", 64, 96, (3, 3), 2, 1, "channels_last")
+    x, weight, pads, out = case(problem, (56, 56))
+    found = algorithm("dense")
+    first, second = found.variants(problem, host())[:2]
+    layer = CompiledEngine(threads=2).prepare(problem, weight, None)
+    layer._packed["dense", second] = np.zeros(0, np.float32)
+    costs = {first: 1.0, second: 1.1}
+    choices = [(found, first), (found, second)]
+    monkeypatch.setattr(layer, "choices", choices)
+    monkeypatch.setattr(layer, "_known", None)
+    monkeypatch.setattr(type(found), "cost", property(lambda _: lambda problem, tile, *_: costs[tile]), raising=False)
+    assert layer.explain(x.shape, pads, out).startswith(f"dense {second}")
+    costs[second] = 1.2
+    assert layer.explain((2, 57, 57, 64), pads, out).startswith(f"dense {first}")
