@@ -26,6 +26,7 @@ FEWEST_TAPS = 5  # along some axis: below, Winograd's tiles are as good
 MIDDLING = {1: (3000,), 2: (56, 56), 3: (16, 28, 28)}  # the picture that one tile for all pictures is chosen for
 WORKSPACE = 12 << 20  # bytes for the transforms of inputs and outputs; more tiles go in several rounds
 MOST_GROWTH = 16  # transformed weights over weights, at most
+FEW_WEIGHTS = 16 << 20  # bytes of transformed weights that a cache may still hold
 WORTH = 20e-6  # seconds a call must save before exactness on integers is given up
 
 
@@ -310,10 +311,13 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     tiles = max(1, sizes.batch * product(counts_of(shape, sizes.out_size)))
     _, rounds = rounds_of(shape, tiles)
     products = tiles * shape.frequencies * 4 * shape.depth * shape.blocks / 3.3e9
-    channels = problem.in_channels + problem.out_channels
-    transforms = tiles * shape.transform_work(channels) / 4e9
     weights = 4 * 2 * shape.frequencies * shape.depth * shape.blocks * shape.lanes
-    moved = rounds * weights / 16e9 + 2 * tiles * tile_bytes(shape) / 20e9
+    if weights <= min(FEW_WEIGHTS, target.l3_bytes // 2):  # read beside the products
+        products = max(products, rounds * weights / (60e9 if weights <= 2 * target.l2_bytes else 25e9))
+    else:
+        products += rounds * weights / 12e9
+    transforms = tiles * shape.transform_work(problem.in_channels + problem.out_channels) / 4e9
+    moved = 2 * tiles * tile_bytes(shape) / 20e9
     return (1.15 * (products + transforms + moved) + WORTH) / threads
 
 
