@@ -130,6 +130,19 @@ def test_the_picture_outlines_the_groups_and_says_whose_weights():
     assert "The given weights" in given.picture().description
 
 
+def test_wide_layers_are_left_out_and_the_rest_drawn():
+    """As AlexNet: two groups before and after a dense layer, a wide classifier at the end."""
+    two = "conv 3x3 48 groups 2"
+    text = f"conv 3x3 24 | {two} | conv 3x3 48 | {two} | {two} | pointwise 1100"
+    drawing = pc.draw_correlation(text, in_channels=3)
+    dense, _, third, fourth = drawing.composer.pairs
+    assert [pair.groups for pair in drawing.composer.pairs] == [2, 1, 2, 2]
+    assert "1 of 5 pairs, of more than 1,024 filters, are left out" in drawing.picture().description
+    assert (dense.values[~dense.inside] != 0).all()
+    assert np.abs(third.values[third.inside]).mean() > 1.05 * np.abs(third.values[~third.inside]).mean()
+    assert (fourth.values[~fourth.inside] == 0).all()
+
+
 @pytest.mark.parametrize("kind", ["svg", "gif", "html"])
 def test_the_command(kind, tmp_path):
     net = pc.network(f"{GROUPED} | pointwise 4")
@@ -153,7 +166,7 @@ def test_the_command(kind, tmp_path):
         (("concat(conv 3x3 4 same, identity) | conv 3x3 4", "--correlation"), "no two convolutions"),
         (("conv 3x3 4 | conv 3x3 4", "--over", "noise"), "--over belongs to --correlation"),
         (("conv 3x3 4 | conv 3x3 4", "--correlation", "--matrix"), "are different drawings"),
-        (("conv 3x3 4000 | conv 3x3 4", "--correlation"), "has 4,000 filters, at most 1,024 are drawn"),
+        (("conv 3x3 4000 | conv 3x3 4", "--correlation"), "have 4,000 filters, at most 1,024 are drawn"),
         (("conv 9x9 1024 | conv 9x9 1024", "--correlation"), "multiply-accumulates, at most"),
         (("conv 3x3 4 | conv 3x3 4", "--correlation", "--over", "noise", "--picture", "a.jpg"), "takes no picture"),
         (("conv 3x3x3 4 | conv 1x1x1 4", "--correlation", "--over", "photograph"), "a photograph has 2 axes"),

@@ -29,6 +29,7 @@ from polyconv.run.problem import Array
 
 MOST_WORK = 2 * 10**10  # multiply-accumulates
 _BETWEEN = (Activation, BatchNorm, GlobalPool, Identity, Pool, Upsample)
+Pairs = tuple[tuple[int, int], ...]
 _AT_ONCE = 32  # filters of the second layer
 
 
@@ -57,7 +58,7 @@ class Correlation:
         return np.asarray(of_row[:, None] == of_column)
 
 
-def neighbours(network: Network) -> tuple[tuple[int, int], ...]:
+def neighbours(network: Network) -> Pairs:
     """Every pair of neighbouring convolutions, as indices in ``network.nodes``.
 
     Example:
@@ -79,7 +80,9 @@ def _convolves(layer: Any) -> bool:
     return isinstance(layer, Conv | ConvTranspose)
 
 
-def of_noise(network: Network, weights: Mapping[str, Array], in_channels: int, ndim: int) -> tuple[Correlation, ...]:
+def of_noise(
+    network: Network, weights: Mapping[str, Array], in_channels: int, ndim: int, pairs: Pairs | None = None
+) -> tuple[Correlation, ...]:
     """The correlations where white noise enters the first layer of each pair: from the weights alone, exact.
 
     The two layers act as linear ones, far from every border; what stands between them is left out. Independent inputs
@@ -90,6 +93,7 @@ def of_noise(network: Network, weights: Mapping[str, Array], in_channels: int, n
         weights: by name.
         in_channels: of the network's input.
         ndim: spatial axes.
+        pairs: which of the ``neighbours``; all if not given.
 
     Raises:
         ValueError: for layers so large that this would take minutes (``check_work``).
@@ -102,13 +106,14 @@ def of_noise(network: Network, weights: Mapping[str, Array], in_channels: int, n
         >>> found.values.tolist()
         [[-1.0, 0.0], [0.0, -1.0]]
     """
-    check_work(network, in_channels, ndim)
-    return tuple(Correlation(*job.pair, job.groups, job.values(weights)) for job in _jobs(network, in_channels, ndim))
+    check_work(network, in_channels, ndim, pairs)
+    jobs = _jobs(network, in_channels, ndim, pairs)
+    return tuple(Correlation(*job.pair, job.groups, job.values(weights)) for job in jobs)
 
 
-def check_work(network: Network, in_channels: int, ndim: int) -> None:
+def check_work(network: Network, in_channels: int, ndim: int, pairs: Pairs | None = None) -> None:
     """Refuse what ``of_noise`` would take minutes for."""
-    work = sum(job.work for job in _jobs(network, in_channels, ndim))
+    work = sum(job.work for job in _jobs(network, in_channels, ndim, pairs))
     if work > MOST_WORK:
         raise ValueError(
             f"the correlation needs {work:,} multiply-accumulates, at most {MOST_WORK:,} are done. "
@@ -116,10 +121,10 @@ def check_work(network: Network, in_channels: int, ndim: int) -> None:
         )
 
 
-def _jobs(network: Network, in_channels: int, ndim: int) -> list[_Noise]:
+def _jobs(network: Network, in_channels: int, ndim: int, pairs: Pairs | None) -> list[_Noise]:
     channels = network.channels(in_channels)
     made = []
-    for pair in neighbours(network):
+    for pair in neighbours(network) if pairs is None else pairs:
         nodes = [network.nodes[index] for index in pair]
         bare = Network(tuple(_bare(node.layer) for node in nodes))
         made.append(_Noise(pair, (nodes[0].name, nodes[1].name), bare, channels[nodes[0].inputs[0]], ndim))
@@ -156,7 +161,9 @@ class _Noise:
     def work(self) -> int:
         """Multiply-accumulates, about: the first layer forwards and backwards for each filter of the second."""
         taps = product(self.layers.parameters(self.in_channels, self.ndim)["0.weight"])
-        return 2 * self.channels[1] * taps * product(self.size)
+        turned = isinstance(self.layers.nodes[0].layer, ConvTranspose)
+        middle = self.layers.shapes((1, self.in_channels, *self.size))[0][2:]
+        return 2 * self.channels[1] * taps * product(self.size if turned else middle)
 
     def values(self, weights: Mapping[str, Array]) -> Array:
         own = [np.asarray(weights[f"{name}.weight"], np.float64) for name in self.names]

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from polyconv._checks import choice
-from polyconv.count.correlation import Correlation, check_work, neighbours, of_noise, of_responses
+from polyconv.count.correlation import Correlation, Pairs, check_work, neighbours, of_noise, of_responses
 from polyconv.layers import Sizes
 from polyconv.network import Network
 from polyconv.notation import network as parsed
@@ -201,27 +201,27 @@ def draw_correlation(
     choice(over or "noise", ("noise", "photograph"), "over")
     if over == "noise" and (picture is not None or input_size is not None):
         raise ValueError("over='noise' takes no picture and no input_size. Use over='photograph'")
-    found = neighbours(net)
-    if not found:
+    every = neighbours(net)
+    if not every:
         raise ValueError(f"{net} has no two convolutions one after the other. Use two, as conv 3x3 8 | conv 3x3 8")
     arrays, given = ({}, None) if weights is None else checked_weights(net, weights)
     channels = given or in_channels or channels_for(net)
     on_photo = over == "photograph" or picture is not None or input_size is not None
-    _check_filters(net, channels)
+    chosen = _drawable(net, channels, every)
     if not on_photo:
-        check_work(net, channels, net.ndim or 2)
+        check_work(net, channels, net.ndim or 2, chosen)
     arrays = arrays if weights is not None else net.weights(channels, seed)
     if on_photo:
-        pairs = _of_photograph(net, for_network(net, picture, input_size, channels), arrays, channels)
+        pairs = _of_photograph(net, for_network(net, picture, input_size, channels), arrays, channels, chosen)
         note = "Response to the photograph, at the tap where it is strongest."
     else:
-        pairs = of_noise(net, arrays, channels, net.ndim or 2)
+        pairs = of_noise(net, arrays, channels, net.ndim or 2, chosen)
         note = "Response to white noise at the first layer's input, at the tap where it is strongest."
-    kept = pairs[:MOST_FRAMES]
     note += f" Random weights, seed {seed}." if weights is None else " The given weights."
-    note += "" if len(kept) == len(pairs) else f" The first {len(kept)} of {len(pairs)} pairs are shown."
-    names = tuple((_name(net, pair.first), _name(net, pair.second)) for pair in kept)
-    return Drawing(CorrelationComposer(f"Correlation of filters in {net}", colours, names, kept, note))
+    left = len(every) - len(pairs)
+    note += f" {left} of {len(every)} pairs, of more than {MOST_FILTERS:,} filters, are left out." if left else ""
+    names = tuple((_name(net, pair.first), _name(net, pair.second)) for pair in pairs)
+    return Drawing(CorrelationComposer(f"Correlation of filters in {net}", colours, names, pairs, note))
 
 
 def _name(network: Network, index: int) -> str:
@@ -229,22 +229,29 @@ def _name(network: Network, index: int) -> str:
     return f"stage {node.name}, {node.text}"
 
 
-def _check_filters(network: Network, in_channels: int) -> None:
+def _drawable(network: Network, in_channels: int, pairs: Pairs) -> Pairs:
+    """The pairs whose filters can be told apart in a picture; ValueError where none can."""
     channels = network.channels(in_channels)
-    for index in {number for pair in neighbours(network) for number in pair}:
-        if channels[index] > MOST_FILTERS:
-            raise ValueError(
-                f"{_name(network, index)} has {channels[index]:,} filters, at most {MOST_FILTERS:,} are drawn. "
-                "Draw a part of the network"
-            )
+    chosen = tuple(pair for pair in pairs if max(channels[index] for index in pair) <= MOST_FILTERS)
+    if not chosen:
+        second = pairs[0][1]
+        most = max(channels[index] for index in pairs[0])
+        raise ValueError(
+            f"{_name(network, second)} and what it reads have {most:,} filters, at most {MOST_FILTERS:,} are drawn"
+        )
+    if len(chosen) > MOST_FRAMES:
+        raise ValueError(f"the network has {len(chosen)} pairs of layers, at most {MOST_FRAMES} are drawn. Draw a part")
+    return chosen
 
 
-def _of_photograph(net: Network, photo: Array, arrays: Mapping[str, Any], channels: int) -> tuple[Correlation, ...]:
+def _of_photograph(
+    net: Network, photo: Array, arrays: Mapping[str, Any], channels: int, pairs: Pairs
+) -> tuple[Correlation, ...]:
     """The correlations of what the network makes of a photograph."""
     x = as_channels(photo, channels)
     outputs = every_output(net, x[None], arrays)
     made = []
-    for first, second in neighbours(net):
+    for first, second in pairs:
         node = net.nodes[second]
         read = outputs[node.inputs[0]].astype(np.float64)
         layer: Any = node.layer
