@@ -12,7 +12,7 @@ from PIL import Image
 import polyconv as pc
 from polyconv.cli import commands
 from polyconv.count.correlation import neighbours, of_noise, of_responses
-from polyconv.see.shapes import Polygon, Raster
+from polyconv.see.shapes import Polygon, Raster, Text
 
 GROUPED = "conv 3x3 16 same groups 4 relu | conv 3x3 8 same groups 4"
 DENSE = "conv 3x3 16 same relu | conv 3x3 8 same"
@@ -141,6 +141,14 @@ def test_wide_layers_are_left_out_and_the_rest_drawn():
     assert (dense.values[~dense.inside] != 0).all()
     assert np.abs(third.values[third.inside]).mean() > 1.05 * np.abs(third.values[~third.inside]).mean()
     assert (fourth.values[~fourth.inside] == 0).all()
+
+
+def test_the_scale_is_said_and_fits_weak_correlations():
+    words = lambda drawing: [s.text for s in drawing.picture().shapes if isinstance(s, Text)]  # noqa: E731
+    strong = pc.draw_correlation("conv 1x1 2 | conv 1x1 2", in_channels=2)
+    assert "1" in words(strong)
+    assert not any("or more" in word for word in words(strong))
+    assert "0.2 or more" in words(pc.draw_correlation("conv 3x3 64 | conv 3x3 64", in_channels=32))
 
 
 @pytest.mark.parametrize("kind", ["svg", "gif", "html"])

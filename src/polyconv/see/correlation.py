@@ -35,6 +35,12 @@ READABLE = 22.0  # cells from this size on show their number
 Over = Literal["noise", "photograph"]
 
 
+def _top(strength: Array) -> float:
+    """The strength that is shown darkest: 1, or less where nearly all are weaker, as in wide layers."""
+    most = float(np.percentile(strength, 99))
+    return next((top for top in (0.05, 0.1, 0.2, 0.5) if most <= top), 1.0) if most else 1.0
+
+
 def shade(theme: Theme, strength: float) -> str:
     """Of nothing the background, of a half orange, of a full correlation ink: lighter to darker, also in print."""
     if strength < 0.5:
@@ -83,7 +89,7 @@ class CorrelationComposer(Plate):
         ]
         made += self._ticks(pair, x, y)
         made += self._matrix(pair, x, y, wide, high)
-        made += self._legend(MARGIN + ROOM - LEGEND - 30, y)
+        made += self._legend(MARGIN + ROOM - LEGEND - 58, y, _top(np.abs(pair.values)))
         said = [*lines_of(self._said(pair), 2), *lines_of(self.note, 2)]
         return self.framed(made, said, self.height, (index + 1) / len(self))
 
@@ -103,6 +109,7 @@ class CorrelationComposer(Plate):
         """The cells, and round what a group connects an outline."""
         columns = pair.values.shape[1]
         strength, theme = np.abs(pair.values), self.theme
+        strength = np.minimum(strength / _top(strength), 1.0)
         cell = wide / columns
         made: list[Shape] = [placed(_coloured(strength, theme), x, y, wide, crisp=True)]
         if cell >= READABLE:
@@ -122,7 +129,7 @@ class CorrelationComposer(Plate):
             ]
         return made
 
-    def _legend(self, x: float, y: float) -> list[Shape]:
+    def _legend(self, x: float, y: float, top: float) -> list[Shape]:
         """The colours from no correlation to a full one."""
         high, theme = 160.0, self.theme
         ramp = _coloured(np.linspace(1, 0, 64)[:, None], theme)
@@ -133,10 +140,11 @@ class CorrelationComposer(Plate):
             rect(x, y, LEGEND * 0.7, high, None, theme.faint, 1.0),
         ]
         for value in (1.0, 0.5, 0.0):
+            said = text.number(value * top) + (" or more" if value == 1 and top < 1 else "")
             line = y + (1 - value) * high
             made.append(Line(((x + LEGEND * 0.7, line), (x + LEGEND * 0.7 + 4, line)), theme.faint))
-            made.append(Text(x + LEGEND * 0.7 + 7, line + 4, text.number(value), 11.0, theme.ink))
-        made.append(Text(MARGIN + ROOM, y - 10, "|correlation|", SMALL, theme.ink, "end", 120))
+            made.append(Text(x + LEGEND * 0.7 + 7, line + 4, said, 11.0, theme.ink))
+        made.append(Text(x, y - 10, "|correlation|", SMALL, theme.ink, box=120))
         return made
 
     def _said(self, pair: Correlation) -> str:

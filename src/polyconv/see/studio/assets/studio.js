@@ -289,7 +289,7 @@ function showCompare(found) {
   });
   const said = `The same window on an input of ${found.in_shape}, as each other kind. MACs as multiples of the standard convolution's.`;
   const left = found.left_out.map(([kind, why]) => make("p", { class: "quiet" }, `${kind}: left out, ${why}`));
-  at("panel-compare").replaceChildren(make("p", { class: "quiet" }, said), table(["kind", "network", "parameters", "MACs", "ratio", ""], rows, [2, 3, 4]), ...left);
+  at("panel-compare").replaceChildren(make("p", { class: "quiet" }, said), table(["kind", "network", "parameters", "MACs", "ratio", "share of the most"], rows, [2, 3, 4]), ...left);
 }
 
 function replaceStage(text) {
