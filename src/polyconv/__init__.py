@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from polyconv.count.alternatives import Comparison, compare
     from polyconv.count.field import MisalignedError, receptive_field
     from polyconv.count.matrix import matrix
+    from polyconv.run.tune import tune
     from polyconv.see.correlation import draw_correlation
     from polyconv.see.costs import draw_costs
     from polyconv.see.features import draw_features
@@ -83,6 +84,7 @@ __all__ = [
     "receptive_field",
     "separable_conv",
     "spatially_separable_conv",
+    "tune",
     "widget",
 ]
 
@@ -101,6 +103,7 @@ _LATER = {  # what is imported when it is first used
     "draw_matrix": "polyconv.see.matrix",
     "matrix": "polyconv.count.matrix",
     "receptive_field": "polyconv.count.field",
+    "tune": "polyconv.run.tune",
     "widget": "polyconv.see.widget",
 }
 

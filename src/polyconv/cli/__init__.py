@@ -12,6 +12,7 @@ from polyconv.cli.draw import draw
 from polyconv.cli.run import run
 from polyconv.cli.studio import studio
 from polyconv.cli.tour import tour
+from polyconv.cli.tune import tune
 
 __all__ = ["commands", "main"]
 
@@ -41,7 +42,7 @@ def commands() -> None:
     """Every kind of convolution in deep learning: run it, count it, see it."""
 
 
-for _command in (tour, studio, run, bench, draw, count, compare, check, explain, architectures):
+for _command in (tour, studio, run, bench, draw, count, compare, check, explain, tune, architectures):
     commands.add_command(_command)
 
 

@@ -28,7 +28,7 @@ from polyconv.network import INPUT, Join, Node, axis_names
 from polyconv.run.arrays import as_array, as_kind_of
 from polyconv.run.engines import engine_for
 from polyconv.run.lower import channels_of, problem_of, sizes_of, spatial_of
-from polyconv.run.problem import Array, Layout, Prepared
+from polyconv.run.problem import Array, Layout, Pads, Prepared
 from polyconv.run.weights import checked_weights
 
 if TYPE_CHECKING:
@@ -50,6 +50,17 @@ class _Fused:
     bias: Array | None = None
     note: str = ""
     done_before: bool = False  # an earlier step does this one's work
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage that an engine runs, and what it is given; see `polyconv.run.problem.Prepared`."""
+
+    name: str
+    prepared: Prepared
+    in_shape: Sizes
+    padding: Pads
+    out_size: Sizes
 
 
 class Model:
@@ -234,6 +245,24 @@ class Model:
                 reference.global_pool, kind=layer.kind, axes=tuple(range(1, ndim + 1) if last else range(2, ndim + 2))
             )
         return (lambda x: x.copy()) if fused.node.inputs == (INPUT,) else (lambda x: x)
+
+    def stages(self, in_shape: Sizes, dtype: np.dtype[Any]) -> list[Stage]:
+        """The stages that an engine runs, each with what it is given for an input of this shape (in this layout)."""
+        shapes = self._checked_shapes(in_shape, dtype)
+        source = (channels_of(in_shape, self.layout), *spatial_of(in_shape, self.layout))
+        flowing = {INPUT: source} | dict(enumerate(shapes))
+        found = []
+        for index, fused in enumerate(self._fused):
+            layer, inner = fused.layer, flowing[fused.node.inputs[0]]
+            if isinstance(layer, Conv | ConvTranspose | Pool):
+                prepared = self._prepare(index, fused, layer, inner, dtype)
+                padding, out_size = sizes_of(layer, inner[1:])
+                if isinstance(layer, Conv) and layer.padding_mode != "zeros":  # the engine is handed a padded copy
+                    inner = (inner[0], *(n + sum(pads) for n, pads in zip(inner[1:], padding, strict=True)))
+                    padding = ((0, 0),) * len(padding)
+                shape = self._full_shape(in_shape[0], inner)
+                found.append(Stage(fused.node.name, prepared, shape, padding, out_size))
+        return found
 
     def explain(self, in_shape: Sizes) -> str:
         """Which kernel runs each stage for an input of this shape (in the model's layout), and why."""

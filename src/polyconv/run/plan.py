@@ -227,9 +227,25 @@ class CompiledLayer:
             algorithm, tile, sizes, schedule, call, out_shape, allocate, not fits, threads, seconds / threads, measured
         )
 
+    def sizes(self, in_shape: tuple[int, ...], padding: Pads, out_size: tuple[int, ...]) -> Sizes:
+        """The run-time facts of a contiguous input."""
+        in_size = in_shape[1:-1] if self.problem.layout == "channels_last" else in_shape[2:]
+        return Sizes(in_shape[0], in_size, padding, out_size, _dense_strides(in_shape))
+
+    def shape_key(self, in_shape: tuple[int, ...], padding: Pads, out_size: tuple[int, ...]) -> str:
+        """What a choice for this shape is remembered under."""
+        return self._shape_key(self.sizes(in_shape, padding, out_size))
+
+    def _shape_key(self, sizes: Sizes) -> str:
+        return choices.shape_key(sizes.batch, sizes.in_size, sizes.padding, sizes.out_size, self.threads)
+
+    def threads_for(self, seconds: float) -> int:
+        """Threads for work that takes so long on one."""
+        return 1 if seconds < ONE_THREAD_SECONDS else self.threads
+
     def _choose(self, sizes: Sizes) -> tuple[Algorithm, Hashable, int, float, bool]:
         """Algorithm, tile, threads, seconds of one thread's work, and whether they were measured."""
-        shape = choices.shape_key(sizes.batch, sizes.in_size, sizes.padding, sizes.out_size, self.threads)
+        shape = self._shape_key(sizes)
         choice = self._known.get(shape) if self._known else None
         found = None if choice is None else self._find(choice)
         if choice is not None and found is not None:
@@ -243,7 +259,7 @@ class CompiledLayer:
                 place = number
                 break
         tile, seconds = self.choices[place][1], costs[place]
-        threads = 1 if seconds < ONE_THREAD_SECONDS else self.threads
+        threads = self.threads_for(seconds)
         if self._known is not None and not self._known:  # the first shape of a layer not seen before
             made = Choice(algorithm.name, str(tile), threads, seconds)
             choices.remember(self.problem, self.target, shape, made)
