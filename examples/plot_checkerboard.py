@@ -2,8 +2,8 @@
 Checkerboards of a transposed convolution
 =========================================
 
-A transposed convolution stamps its kernel on the output once for each input. Where the kernel's size is no multiple of
-the stride, some outputs get more stamps than others. Ones for input and kernel count the stamps.
+A transposed convolution stamps its kernel on the output once for each input. Where the kernel's size is no
+multiple of the stride, some outputs get more stamps than others. Ones for input and kernel count the stamps.
 """
 
 import numpy as np

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import contextlib
 import io
-import os
 import shlex
 import shutil
 import tempfile
@@ -18,17 +17,18 @@ from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from click.testing import CliRunner
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
-from polyconv.cli import commands
+from polyconv.cli import commands, show
 
 logger = logging.getLogger(__name__)
 NOT_RUN = ("gallery/", "api")  # Sphinx-Gallery runs its own; docstrings are run by the tests
-WIDTH = 100  # of what commands print
+WIDTH = 96  # of what commands print
 
 
 def run_page(app: Sphinx, doctree: nodes.document) -> None:
@@ -83,17 +83,14 @@ def run_console(text: str) -> str:
 @contextlib.contextmanager
 def _elsewhere() -> Iterator[None]:
     """In an empty folder with a picture, and with lines of a fixed length."""
-    before = os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = str(WIDTH)
-    try:
-        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-            with resources.as_file(resources.files("polyconv") / "data" / "chelsea.jpg") as source:
-                shutil.copy(source, Path(folder) / "picture.jpg")
-            yield
-    finally:
-        os.environ.pop("COLUMNS")
-        if before is not None:
-            os.environ["COLUMNS"] = before
+    with (
+        mock.patch.object(show, "PLAIN_WIDTH", WIDTH),
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.chdir(folder),
+        resources.as_file(resources.files("polyconv") / "data" / "chelsea.jpg") as source,
+    ):
+        shutil.copy(source, Path(folder) / "picture.jpg")
+        yield
 
 
 def _show(block: nodes.literal_block, said: str) -> None:

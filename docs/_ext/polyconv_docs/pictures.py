@@ -26,7 +26,7 @@ from polyconv_docs.film import film
 FOLDER = "_pictures"
 THEMES = ("light", "dark")
 PLAYER_HEIGHT = 190  # pixels of the player under its picture
-KINDS = ("work", "matrix", "field", "features", "costs")
+KINDS = ("work", "matrix", "field", "features", "costs", "correlation")
 
 
 def shape_of(text: str) -> tuple[int, ...]:
@@ -53,6 +53,8 @@ def draw(text: str, options: dict[str, Any], theme: str) -> Drawing:
         return pc.draw_field(text, input_size=tuple(size) or None, theme=theme)
     if kind == "features":
         return pc.draw_features(text, input_size=tuple(size) or None, theme=theme)
+    if kind == "correlation":
+        return pc.draw_correlation(text, in_channels=channels, theme=theme)
     if kind == "matrix":
         return pc.draw_matrix(text, None, tuple(size), in_channels=channels, theme=theme)
     net = pc.network(text)
@@ -63,6 +65,7 @@ def draw(text: str, options: dict[str, Any], theme: str) -> Drawing:
         channels, *size = given["x"].shape
     if "weight" in options:
         given["weights"] = _weights(net, json.loads(options["weight"]), channels)
+    given["flip"] = "flip" in options
     for name in ("view", "seed", "max_frames", "max_channels"):
         if name.replace("_", "-") in options:
             given[name] = options[name.replace("_", "-")]
@@ -86,6 +89,7 @@ class PolyconvDirective(SphinxDirective):
     option_spec: ClassVar[dict[str, Callable[[str], Any]]] = {
         "input": shape_of,  # channels and sizes, such as 1x5x5
         "kind": kind_of,
+        "flip": directives.flag,  # the convolution of mathematics
         "view": lambda text: directives.choice(text, ("stamp", "slide")),
         "x": directives.unchanged,  # the input's numbers, as JSON
         "weight": directives.unchanged,  # the kernel's numbers, as JSON
