@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
@@ -129,9 +130,9 @@ def _slug(text: str) -> str:
 def written(text: str, options: dict[str, Any], folder: Path, name: str) -> film_node:
     """Write a drawing's files, and say what is on the page."""
     folder.mkdir(parents=True, exist_ok=True)
-    made = draw(text, options, "light")
+    made = Drawing(Kept(draw(text, options, "light").composer))
     extension = save(made, folder / f"{name}-light", options)
-    save(draw(text, options, "dark"), folder / f"{name}-dark", options)
+    save(Drawing(Kept(draw(text, options, "dark").composer)), folder / f"{name}-dark", options)
     picture = made.picture(options.get("frame"))
     moves = "frame" not in options and len(made.frames) > 1
     return film_node(
@@ -143,6 +144,22 @@ def written(text: str, options: dict[str, Any], folder: Path, name: str) -> film
         height=picture.height,
         moves=moves,
     )
+
+
+class Kept:
+    """A drawing's composer that makes each frame once: the film and the player show the same ones."""
+
+    def __init__(self, composer: Any) -> None:
+        self.composer = composer
+        self.picture = cache(composer.picture)
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else it is asked for."""
+        return getattr(self.composer, name)
+
+    def __len__(self) -> int:
+        """The number of frames."""
+        return len(self.composer)
 
 
 def save(drawing: Drawing, stem: Path, options: dict[str, Any]) -> str:
