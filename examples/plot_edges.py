@@ -22,5 +22,5 @@ print(edges.shape)
 # %%
 # Grey is zero; brighter and darker show the sign.
 
-shown = np.clip(np.concatenate(list(edges[0]), axis=1) * 1.5 + 0.5, 0, 1)
+shown = np.clip(np.concatenate(list(edges[0]), axis=1) * 3 + 0.5, 0, 1)
 picture = Image.fromarray((shown * 255).astype(np.uint8))

@@ -1,4 +1,5 @@
 "use strict";
+const WIDE = 260, NARROW = 350; // pixels of the player under its picture, an output pinned
 // "Step through it" opens the player in the picture's place, and closes it again. Without this script it is a link.
 for (const link of document.querySelectorAll("a.polyconv-open")) {
   link.setAttribute("role", "button");
@@ -15,7 +16,7 @@ for (const link of document.querySelectorAll("a.polyconv-open")) {
     const frame = document.createElement("iframe");
     frame.src = link.href;
     frame.title = stage.getAttribute("aria-label");
-    frame.style.height = `${Math.ceil(stage.clientWidth / Number(link.dataset.ratio)) + Number(link.dataset.extra)}px`;
+    frame.style.height = `${Math.ceil(stage.clientWidth / Number(link.dataset.ratio)) + (stage.clientWidth < 560 ? NARROW : WIDE)}px`;
     stage.append(frame);
   });
 }

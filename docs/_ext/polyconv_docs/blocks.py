@@ -28,7 +28,7 @@ from polyconv.cli import commands, show
 
 logger = logging.getLogger(__name__)
 NOT_RUN = ("gallery/", "api")  # Sphinx-Gallery runs its own; docstrings are run by the tests
-WIDTH = 96  # of what commands print
+WIDTH = 106  # of what commands print
 
 
 def run_page(app: Sphinx, doctree: nodes.document) -> None:

@@ -26,7 +26,6 @@ from polyconv_docs.film import film
 
 FOLDER = "_pictures"
 THEMES = ("light", "dark")
-PLAYER_HEIGHT = 190  # pixels of the player under its picture
 KINDS = ("work", "matrix", "field", "features", "costs", "correlation")
 
 
@@ -200,7 +199,7 @@ def visit(translator: Any, node: film_node) -> None:
     if node["moves"]:
         links = "".join(
             f'<a class="polyconv-open only-{theme}" href="{up}{FOLDER}/{node["file"]}-{theme}.html" '
-            f'data-ratio="{node["width"] / node["height"]:.4f}" data-extra="{PLAYER_HEIGHT}">Step through it</a>'
+            f'data-ratio="{node["width"] / node["height"]:.4f}">Step through it</a>'
             for theme in THEMES
         )
         translator.body.append(f'<p class="polyconv-controls">{links}</p>')
