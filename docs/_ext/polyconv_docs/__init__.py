@@ -5,10 +5,10 @@
     The caption.
     ```
 
-draws a network at work (``pictures.py``; ``cards.py`` for small ones); ``{numbers}`` counts it (``numbers.py``); ``{frameworks}`` writes it in the
-code of others (``frameworks.py``); ``{commands}`` shows the help of every command (``commands.py``). Every ``python``
-block of a page is run, and so is every line of a ``console`` block that starts with ``polyconv``; what they print is
-shown under them (``blocks.py``). Formulas become MathML (``formulas.py``).
+draws a network at work (``pictures.py``; ``cards.py`` draws small ones). ``{numbers}`` counts it (``numbers.py``),
+``{frameworks}`` writes it in the code of others (``frameworks.py``), ``{commands}`` shows the help of every command
+(``commands.py``). Every ``python`` block of a page is run, and so is every line of a ``console`` block that starts with
+``polyconv``; what they print is shown under them (``blocks.py``). Formulas become MathML (``formulas.py``).
 """
 
 from __future__ import annotations
