@@ -31,7 +31,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(numpy|scipy|np|PIL|collections|typing|types|os|pathlib)\..*"),  # no other site is asked for its names
     (
         r"py:.*",
-        r"fractions\.Fraction|Array|Sizes|ThemeName|Over|Padding|Photo|polyconv\.(layers\._Windowed|see\.drawing\.Frameable|see\.shapes\.Picture)",
+        r"fractions\.Fraction|Array|Sizes|Player|ThemeName|Over|Padding|Photo|polyconv\.(layers\._Windowed|see\.drawing\.Frameable|see\.shapes\.Picture)",
     ),
 ]
 

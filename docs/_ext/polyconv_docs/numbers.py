@@ -13,7 +13,7 @@ import polyconv as pc
 from polyconv.architectures import ARCHITECTURES
 from polyconv_docs.pictures import shape_of
 
-HEADINGS = ("network", "input", "output", "parameters", "MACs", "MACs on data", "receptive field")
+HEADINGS = ("network", "input", "output", "parameters", "MACs", "MACs on data", "field")
 
 
 def row_of(text: str, shape: tuple[int, ...]) -> tuple[str, ...]:
