@@ -240,6 +240,57 @@ def test_by_keyboard_alone(visit):
     assert page.locator("#where").inner_text() == "1"
 
 
+SEEN = """() => {
+  const e = document.activeElement, outline = getComputedStyle(e.closest(".file") || e);
+  return [e.id || e.textContent.trim(), e === document.body ? "none" : outline.outlineStyle, outline.outlineWidth];
+}"""
+
+
+def test_tab_reaches_every_control_and_each_shows_that_it_does(visit):
+    page = visit.page
+    visible = "e => e.checkVisibility() && !e.disabled && e.tabIndex >= 0 && !e.closest('.skip')"
+    controls = [c for c in page.locator("button, select, input, [tabindex='0']").all() if c.evaluate(visible)]
+    names = {c.evaluate("e => e.id || e.textContent.trim()") for c in controls}
+    reached: dict[str, str] = {}
+    for _ in range(len(controls) + 5):
+        page.keyboard.press("Tab")
+        name, style, width = page.evaluate(SEEN)
+        reached[name] = f"{style} {width}"
+    assert names <= reached.keys(), names - reached.keys()
+    assert {shown for name, shown in reached.items() if name in names} == {"solid 3px"}
+
+
+def test_a_whole_visit_by_keyboard(visit):
+    page = visit.page
+
+    def to(name: str) -> None:
+        for _ in range(80):
+            page.keyboard.press("Tab")
+            if page.evaluate("document.activeElement.id") == name:
+                return
+        raise AssertionError(f"Tab never came to {name}")
+
+    to("net")
+    page.keyboard.press("Control+A")
+    page.keyboard.type("conv 3x3 1")
+    visit.figure("output", "1x3x3")
+    to("stride")
+    page.keyboard.press("ArrowRight")
+    visit.figure("output", "1x2x2")
+    to("forward")
+    page.keyboard.press("Enter")
+    expect(page.locator("#where")).to_have_text("2")
+    page.keyboard.press("p")
+    expect(page.locator("#which")).to_contain_text("position (0, 1)")
+    page.keyboard.press("Escape")
+    expect(page.locator("#which")).not_to_be_visible()
+    page.keyboard.press("End")
+    expect(page.locator("#where")).to_have_text("4")
+    to("tab-code")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#panel-compare")).to_contain_text("depthwise separable")
+
+
 def test_an_exported_page_stands_alone(chromium, tmp_path):
     from polyconv.cli import commands
 

@@ -282,3 +282,9 @@ def test_a_second_change_is_answered_in_a_tenth_of_a_second(server):
         view(server, net=f"conv {kernel}x3 4 padding 1", input="3x8x8")
         seconds.append(time.process_time() - start)
     assert sorted(seconds)[3] < 0.1, seconds
+
+
+def test_large_windows_have_fewer_frames(server):
+    small = view(server, net="conv 3x3 3 same", input="3x16x16")["drawing"]
+    large = view(server, net="conv 7x7 3 same", input="3x16x16")["drawing"]
+    assert small["count"] > 2 * large["count"] >= 50

@@ -33,7 +33,7 @@ def page(drawing: Drawing, fps: float = 2.0, *, framed: bool = False) -> str:
         "title": clean(drawing.title),
         "policy": escape(POLICY),
         "style": made.style + asset("player.css"),
-        "svg": f"{moving(drawing.picture(0), made.of(drawing, 0))}</svg>",
+        "svg": f"{moving(drawing.picture(0), made.of(drawing, 0), background=False)}</svg>",
         "controls": asset("controls.html"),
         "data": json.dumps(made.data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
         "script": asset("player.js"),
@@ -119,16 +119,18 @@ def embedded(drawing: Drawing) -> str:
     return f'<iframe title="{title}" sandbox="allow-scripts" style="{style}" srcdoc="{clean(page(drawing))}"></iframe>'
 
 
-def moving(picture: Picture, elements: list[str] | None = None) -> str:
+def moving(picture: Picture, elements: list[str], background: bool = True) -> str:
     """The SVG's head, its size left to the page, and the group that the player fills.
 
-    With ``elements`` the page has the background; else it is the picture's own.
+    Args:
+        picture: whose head it is.
+        elements: its shapes.
+        background: whether it has the picture's own; else that of the page is seen.
     """
     opened = head(picture).replace(f'width="{picture.width}" height="{picture.height}" role', "role", 1)
-    if elements is not None:
+    if not background:
         opened = opened.rpartition("\n<rect")[0]
-    inside = map(one, picture.shapes) if elements is None else elements
-    return opened + '\n<g id="shapes">' + "\n".join(inside) + '</g><g id="pin"></g>'
+    return opened + '\n<g id="shapes">' + "\n".join(elements) + '</g><g id="pin"></g>'
 
 
 def asset(name: str) -> str:

@@ -11,10 +11,12 @@ from polyconv.count.advice import check
 from polyconv.count.alternatives import compare
 from polyconv.count.render import sizes_text
 from polyconv.count.tally import ITEM_BYTES, Report, count
-from polyconv.layers import Conv, ConvTranspose, Separable, Sizes, Spatial
+from polyconv.geometry import product
+from polyconv.layers import Conv, ConvTranspose, Pool, Separable, Sizes, Spatial
 from polyconv.network import Network
 from polyconv.notation import network
 from polyconv.see import sample
+from polyconv.see.choose import MAX_CHANNELS
 from polyconv.see.code import SYSTEMS, code
 from polyconv.see.drawing import Drawing, draw
 from polyconv.see.page import moving
@@ -24,7 +26,8 @@ from polyconv.see.svg import one
 
 MAX_DRAWN = 5_000_000  # MACs of a drawing's own arithmetic, and numbers it holds
 DRAWN_SIDES = (6, 0)  # of the smaller input that is drawn instead: this, else the smallest that fits
-MAX_DRAWN_FRAMES = 200
+MAX_DRAWN_FRAMES, FEWEST_FRAMES = 200, 25
+MAX_TERMS = 8000  # of all frames
 CHUNK = 8  # frames in one answer
 Answer = dict[str, Any]
 
@@ -171,13 +174,14 @@ def drawing(state: State) -> Answer:
     except ValueError as error:
         return {"problem": str(error)}
     first = made.picture(0)
+    elements = list(map(one, first.shapes))
     outputs = {
         tag: {"frame": s.frame, "title": s.title, "lines": s.lines} for tag, s in made.composer.outputs().items()
     }
     return {
-        "svg": moving(first),
+        "svg": moving(first, elements),
         "count": len(made.frames),
-        "frames": {"0": "".join(map(one, first.shapes))},
+        "frames": {"0": "".join(elements)},
         "said": {"0": first.description},
         "outputs": outputs,
         "note": note,
@@ -245,4 +249,14 @@ def _drawn(net: Network, in_shape: Sizes, options: dict[str, Any]) -> Drawing:
                 f"an input of {sizes_text(in_shape)} needs {amount(found)} {what}; the studio draws up to "
                 f"{amount(MAX_DRAWN)}. Use a smaller input or fewer channels to see it move"
             )
-    return draw(net, in_shape[1:], in_shape[0], max_frames=MAX_DRAWN_FRAMES, **options)
+    return draw(net, in_shape[1:], in_shape[0], max_frames=_frames(net, in_shape), **options)
+
+
+def _frames(net: Network, in_shape: Sizes) -> int:
+    """How many frames are drawn: fewer where each has many terms, so that a change is answered quickly."""
+    channels, rank, terms = net.channels(in_shape[0]), len(in_shape) - 1, 1
+    for node in net.nodes:
+        if isinstance(node.layer, Conv | ConvTranspose | Pool):
+            window = product(node.layer.kernel_for(rank))
+            terms = max(terms, window * min(channels[node.inputs[0]], MAX_CHANNELS))
+    return min(max(MAX_TERMS // terms, FEWEST_FRAMES), MAX_DRAWN_FRAMES)
