@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
@@ -43,7 +46,7 @@ def test_a_narrow_terminal_gets_the_words_above_columns_of_numbers():
     assert printed(34) == [
         "                    MACs",
         "  parameters     on data",
-        "─" * 24,
+        "-" * 24,
         "standard  conv 3x3 64 same [bold]",
         "      18,496  56,434,688",
         "?[31mred  relu",
@@ -74,3 +77,15 @@ def test_times_rates_and_shapes():
     assert gflops(0, 0.1) == "-"
     assert shown_shape((1, 3, 8, 9)) == "3x8x9"
     assert shown_shape((296, 3, 448)) == "296 of 3x448"
+
+
+def test_a_letter_that_the_terminal_lacks_is_no_error():
+    code = (
+        "import sys, click; from polyconv import cli; from polyconv.cli.show import Table, echo; "
+        "said = click.Command('say', callback=lambda: echo(Table(('kind', 'ms'), [('à trous', '1')]))); "
+        "cli.commands.add_command(said); sys.argv = ['polyconv', 'say']; cli.main()"
+    )
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "? trous" in done.stdout

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from io import TextIOWrapper
+
 import click
 
 from polyconv import __version__
@@ -47,5 +50,7 @@ for _command in (tour, studio, run, bench, draw, count, compare, check, explain,
 
 
 def main() -> None:
-    """The entry point of the ``polyconv`` script."""
+    """The entry point of the ``polyconv`` script: what the terminal's encoding lacks is printed as a question mark."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     commands(prog_name="polyconv")

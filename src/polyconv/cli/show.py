@@ -73,7 +73,7 @@ class Table:
 
         tall = max(map(len, heads))
         head = [line(cells) for cells in zip(*([""] * (tall - len(one)) + one for one in heads), strict=True)]
-        lines: list[RenderableType] = [*head, Text("─" * (_INDENT + sum(widths) + _SEPARATOR * (len(widths) - 1)))]
+        lines: list[RenderableType] = [*head, Text("-" * (_INDENT + sum(widths) + _SEPARATOR * (len(widths) - 1)))]
         for row in self.rows:
             lines += [self._words_of(row), line([_printable(cell) for cell in row[self.words :]])]
         return Group(*lines)
