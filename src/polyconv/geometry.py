@@ -72,6 +72,18 @@ class Axis:
             return (0, 0)
         return (first * self.stride - self.before, (last - 1) * self.stride - self.before + self.span)
 
+    def sources(self, first: int, last: int) -> tuple[int, int]:
+        """Half-open range of inputs that reach outputs ``first`` to ``last - 1`` of the transposed convolution.
+
+        As ``reads``, not clipped; where no input reaches them the range is empty, and starts before them.
+
+        Example:
+            >>> Axis(kernel=4, stride=2, before=1, after=1).sources(6, 8)
+            (2, 5)
+        """
+        low = min(-(-(first + self.before - self.span + 1) // self.stride), (first + self.before) // self.stride)
+        return (low, max(low, (last - 1 + self.before) // self.stride + 1))
+
     def position(self, window: int, tap: int) -> int:
         """The input position that ``tap`` of ``window`` reads; negative or beyond the end where it is padding."""
         return window * self.stride - self.before + tap * self.dilation

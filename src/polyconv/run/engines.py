@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 
 from polyconv.run.numpy_engine import NumpyEngine
 from polyconv.run.problem import Engine, Problem
 
 _NUMPY = NumpyEngine()
+
+
+FUSING = ("auto", "on", "off")
+
+
+def fusing() -> str:
+    """``POLYCONV_FUSE``: neighbouring layers run as one where it pays (``auto``), where possible (``on``), or ``off``.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    wish = os.environ.get("POLYCONV_FUSE", "auto") or "auto"
+    if wish not in FUSING:
+        raise ValueError(f"POLYCONV_FUSE={wish!r} is not known; use 'auto', 'on' or 'off', or leave it unset.")
+    return wish
 
 
 def engine_for(problem: Problem) -> tuple[Engine, str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,13 +28,14 @@ from polyconv.layers import (
 )
 from polyconv.network import INPUT, Join, Node, axis_names
 from polyconv.run.arrays import as_array, as_kind_of
-from polyconv.run.engines import engine_for
+from polyconv.run.engines import engine_for, fusing
 from polyconv.run.lower import channels_of, problem_of, sizes_of, spatial_of
 from polyconv.run.problem import Array, Layout, Pads, Prepared
 from polyconv.run.weights import checked_weights
 
 if TYPE_CHECKING:
     from polyconv.network import Network
+    from polyconv.run.fuse import CompiledChain
 
 LAYOUTS = ("channels_first", "channels_last")
 MAX_SHAPES = 256  # shapes whose plans a model remembers
@@ -88,6 +91,8 @@ class Model:
         self.dtype = next((array.dtype for array in arrays.values()), None)
         self._fused = _fuse(network, arrays)
         self._last_use = _last_uses(self._fused)
+        self._sequences = _sequences(self._fused)
+        self._fusing = fusing()
         self._prepared: dict[tuple[int, int, str, int], Prepared] = {}
         self._reasons: dict[int, str] = {}
         self._plans: dict[tuple[Sizes, str], tuple[Step, ...]] = {}
@@ -162,7 +167,9 @@ class Model:
             self._plans[key] = steps
             if all(fused.node.inputs == (index - 1,) for index, fused in enumerate(self._fused)):
                 self._chains[x.shape, x.dtype] = tuple(
-                    step for step, fused in zip(steps, self._fused, strict=True) if not fused.done_before
+                    step
+                    for step, fused in zip(steps, self._fused, strict=True)
+                    if not fused.done_before and step is not _same
                 )
         return steps
 
@@ -187,10 +194,38 @@ class Model:
         shapes = self._checked_shapes(shape, dtype)
         source = (channels_of(shape, self.layout), *spatial_of(shape, self.layout))
         flowing = {INPUT: source} | dict(enumerate(shapes))
+        steps: dict[int, Step] = {}
+        for numbers, chain in self._fused_chains(shape[0], flowing, dtype):
+            steps |= {numbers[0]: chain} | dict.fromkeys(numbers[1:], _same)
         return tuple(
-            self._step(index, fused, shape[0], flowing[fused.node.inputs[0]], dtype)
+            steps.get(index) or self._step(index, fused, shape[0], flowing[fused.node.inputs[0]], dtype)
             for index, fused in enumerate(self._fused)
         )
+
+    def _fused_chains(
+        self, batch: int, flowing: Mapping[int, Sizes], dtype: np.dtype[Any]
+    ) -> Iterator[tuple[list[int], CompiledChain]]:
+        """Layers that run as one, by their numbers, for the shapes that flow between the nodes."""
+        if self._fusing == "off" or not self._sequences:
+            return
+        from polyconv.run import fuse
+        from polyconv.run.plan import CompiledLayer
+
+        for sequence in self._sequences:
+            members: list[fuse.Member | None] = []
+            for index in sequence:
+                fused = self._fused[index]
+                inner = flowing[fused.node.inputs[0]]
+                prepared = self._prepare(index, fused, fused.layer, inner, dtype)
+                member = None
+                if isinstance(prepared, CompiledLayer):
+                    shape = self._full_shape(batch, inner)
+                    member = fuse.Member(prepared, shape, *sizes_of(fused.layer, inner[1:]))
+                members.append(member)
+            for start, part in _without_gaps(members):
+                for first, last, bands in fuse.chains(part, self._fusing):
+                    numbers = list(sequence[start + first : start + last])
+                    yield numbers, fuse.CompiledChain(part[first:last], bands)
 
     def _full_shape(self, batch: int, shape: Sizes) -> Sizes:
         """The array's shape in the model's layout, for (channels, *spatial)."""
@@ -271,7 +306,17 @@ class Model:
         shapes = self._checked_shapes(shape, dtype)
         flowing = {INPUT: (channels_of(shape, self.layout), *spatial_of(shape, self.layout))} | dict(enumerate(shapes))
         lines = []
+        names = [fused.node.name for fused in self._fused]
+        chained: dict[int, str] = {}
+        for numbers, chain in self._fused_chains(shape[0], flowing, dtype):
+            said = chain.explain([names[number] for number in numbers])
+            chained |= {
+                n: f"{line} ({self._reasons[n]}){self._fused[n].note}" for n, line in zip(numbers, said, strict=True)
+            }
         for index, fused in enumerate(self._fused):
+            if index in chained:
+                lines.append(chained[index])
+                continue
             inner = flowing[fused.node.inputs[0]]
             lines.append(f"{fused.node.name} {self._explained(index, fused, inner, shape[0], dtype)}{fused.note}")
         return "\n".join(lines)
@@ -284,6 +329,19 @@ class Model:
         prepared = self._prepare(index, fused, layer, in_shape, dtype)
         padding, out_size = sizes_of(layer, in_shape[1:])
         return f"{prepared.explain(self._full_shape(batch, in_shape), padding, out_size)} ({self._reasons[index]})"
+
+
+def _same(x: Array) -> Array:
+    """The step of a layer whose work is done with an earlier one's."""
+    return x
+
+
+def _without_gaps(members: list[Any]) -> Iterator[tuple[int, list[Any]]]:
+    """The stretches of a list without None, each with where it starts."""
+    for there, stretch in groupby(enumerate(members), key=lambda pair: pair[1] is not None):
+        if there:
+            pairs = list(stretch)
+            yield pairs[0][0], [member for _, member in pairs]
 
 
 def _stamp(times: list[float]) -> None:
@@ -355,6 +413,22 @@ def _merged(first: _Fused, second: _Fused) -> _Fused | None:
         bias=bias.astype(dtype),
         note=f"{first.note}, batch norm folded in",
     )
+
+
+def _sequences(fused: tuple[_Fused, ...]) -> list[list[int]]:
+    """Windowed layers each of which alone reads what the one before makes: the numbers of two or more in a row."""
+    readers = Counter(number for step in fused for number in step.node.inputs)
+    found: dict[int, list[int]] = {}  # by the number of the last node: what ends there
+    for index, step in enumerate(fused):
+        before = step.node.inputs[0]
+        alone = before != INPUT and readers[before] == 1
+        if step.done_before and alone and before in found:
+            found[index] = found.pop(before)
+        elif isinstance(step.layer, Conv | ConvTranspose | Pool):
+            if isinstance(step.layer, Conv) and step.layer.padding_mode != "zeros":
+                continue
+            found[index] = [*(found.pop(before, []) if alone else []), index]
+    return [numbers for numbers in found.values() if len(numbers) > 1]
 
 
 def _last_uses(fused: tuple[_Fused, ...]) -> tuple[tuple[int, ...], ...]:

@@ -214,7 +214,7 @@ class CompiledLayer:
         problem, item = self.problem, self.problem.numpy_dtype().itemsize
         in_size = shape[1:-1] if problem.layout == "channels_last" else shape[2:]
         given = Sizes(shape[0], in_size, padding, out_size, tuple(stride // item for stride in strides))
-        algorithm, tile, threads, seconds, measured = self._choose(given)
+        algorithm, tile, threads, seconds, measured = self.choose(given)
         fits = is_aligned and not any(stride % item for stride in strides) and algorithm.reads(problem, given)
         sizes = given if fits else _contiguous(given, shape)
         out_shape = problem.out_shape(shape[0], out_size)
@@ -243,7 +243,7 @@ class CompiledLayer:
         """Threads for work that takes so long on one."""
         return 1 if seconds < ONE_THREAD_SECONDS else self.threads
 
-    def _choose(self, sizes: Sizes) -> tuple[Algorithm, Hashable, int, float, bool]:
+    def choose(self, sizes: Sizes) -> tuple[Algorithm, Hashable, int, float, bool]:
         """Algorithm, tile, threads, seconds of one thread's work, and whether they were measured."""
         shape = self._shape_key(sizes)
         choice = self._known.get(shape) if self._known else None
@@ -284,12 +284,12 @@ class CompiledLayer:
     def _call(
         self, algorithm: Algorithm, tile: Hashable, schedule: Schedule, threads: int, seconds: float
     ) -> pool.Call:
-        functions = self._load(algorithm, tile, sorted({phase.symbol for phase in schedule.phases}))
+        functions = self.load(algorithm, tile, sorted({phase.symbol for phase in schedule.phases}))
         phases = []
         for phase in schedule.phases:
             share = max(1, phase.items // (threads * GRABS))
             phases.append(pool.Phase(functions[phase.symbol].address, phase.items, share, threads))
-        packed = self._pack(algorithm, tile)
+        packed = self.pack(algorithm, tile)
         arguments: list[int | Array] = [0, packed, 0, 0, *(int(word) for word in schedule.words[4:])]
         return pool.Call(
             phases,
@@ -301,7 +301,7 @@ class CompiledLayer:
             hold_gil=seconds < HOLD_GIL_SECONDS,
         )
 
-    def _load(self, algorithm: Algorithm, tile: Hashable, symbols: list[str]) -> dict[str, machine.Function]:
+    def load(self, algorithm: Algorithm, tile: Hashable, symbols: list[str]) -> dict[str, machine.Function]:
         """The machine code of an algorithm and tile."""
         key = (algorithm.name, tile, *symbols)
         functions = self._functions.get(key)
@@ -315,7 +315,8 @@ class CompiledLayer:
             )
         return functions
 
-    def _pack(self, algorithm: Algorithm, tile: Hashable) -> Array:
+    def pack(self, algorithm: Algorithm, tile: Hashable) -> Array:
+        """The weights as this algorithm and tile read them, packed once."""
         with self._lock:
             key = (algorithm.name, tile)
             if key not in self._packed:

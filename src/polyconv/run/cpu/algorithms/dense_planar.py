@@ -21,7 +21,16 @@ from polyconv.run.cpu.algorithms import dense
 from polyconv.run.cpu.algorithms.dense import Body, DenseKernel, Tile, blocks_of, pack
 from polyconv.run.cpu.algorithms.gather import GROUP, Gather, Walk, phase_fields, tap_tables
 from polyconv.run.cpu.algorithms.phases import OutputPhases, phases_of
-from polyconv.run.cpu.algorithms.record import FIXED_WORDS, Algorithm, Phase, Schedule, Sizes, ceil_div, words
+from polyconv.run.cpu.algorithms.record import (
+    FIXED_WORDS,
+    Algorithm,
+    Phase,
+    Schedule,
+    Sizes,
+    ceil_div,
+    rows_contiguous,
+    words,
+)
 from polyconv.run.cpu.emit import Value, Var
 from polyconv.run.cpu.target import Target
 from polyconv.run.problem import Array, Problem
@@ -313,6 +322,7 @@ def schedule(
     for axis in reversed(axes[1:]):
         pitches.insert(0, pitches[0] * axis.units)
     planes = [prod(sizes.out_size[axis:]) for axis in range(ndim + 1)]
+    planes[0] = sizes.out_plane
     batch_step, *steps = [item * step for step in out_strides or [problem.out_channels * planes[0], *planes[1:]]]
     table = _table(problem, phases, grids, axes, pitches, steps)
     blocks = blocks_of(problem, tile, target)
@@ -376,11 +386,6 @@ def _table(
     return np.concatenate([records.ravel(), tap_words])
 
 
-def reads(problem: Problem, sizes: Sizes) -> bool:
-    """Rows must be contiguous; other strides are free."""
-    return sizes.in_size[-1] <= 1 or sizes.x_strides[-1] == 1
-
-
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
     """As for pixels, plus a third of a cycle for every value that is transposed, six for one stored by itself."""
     moved = sizes.batch * problem.in_channels * prod(sizes.in_size) * 1.3 + sizes.positions * problem.out_channels
@@ -389,4 +394,4 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     return dense.cost(problem, tile, target, sizes, threads) + (moved * 0.35 + stored) / 3.5e9 / threads
 
 
-DENSE_PLANAR = Algorithm("dense_planar", fits, variants, emit, pack, schedule, cost, reads)
+DENSE_PLANAR = Algorithm("dense_planar", fits, variants, emit, pack, schedule, cost, rows_contiguous)

@@ -24,7 +24,16 @@ from polyconv.run.cpu.activations import activate
 from polyconv.run.cpu.algorithms.blocks import Blocks, cut, pack_blocks
 from polyconv.run.cpu.algorithms.gather import phase_fields, tap_tables
 from polyconv.run.cpu.algorithms.phases import phases_of
-from polyconv.run.cpu.algorithms.record import FIXED_WORDS, Algorithm, Phase, Schedule, Sizes, ceil_div, words
+from polyconv.run.cpu.algorithms.record import (
+    FIXED_WORDS,
+    Algorithm,
+    Phase,
+    Schedule,
+    Sizes,
+    ceil_div,
+    rows_contiguous,
+    words,
+)
 from polyconv.run.cpu.emit import Kernel, Value, Var
 from polyconv.run.cpu.target import Target
 from polyconv.run.problem import Array, Problem
@@ -303,7 +312,7 @@ def _flat(problem: Problem, sizes: Sizes) -> Sizes:
             return sizes
         expected *= size
     row = (*(1,) * (ndim - 1), length)
-    return Sizes(sizes.batch, row, sizes.padding, row, (*sizes.x_strides[:2], *(1,) * ndim))
+    return Sizes(sizes.batch, row, sizes.padding, row, (*sizes.x_strides[:2], *(1,) * ndim), sizes.plane)
 
 
 def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> Schedule:
@@ -335,7 +344,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     per_axis: list[int] = []
     for a in range(ndim):
         per_axis += [sizes.in_size[a], phases.in_step[a], x_strides[2 + a], out_strides[a] * phases.out_step[a]]
-    plane = prod(sizes.out_size)
+    plane = sizes.out_plane
     arguments = words(
         table, problem.in_channels // problem.groups, problem.in_channels // problem.groups * prod(problem.kernel_size),
         tile_chunks * block_chunks, block_chunks, chunk_blocks, blocks, chunk_tiles, x_strides[0], x_strides[1],
@@ -354,11 +363,6 @@ def _chunks(problem: Problem, target: Target, tiles: int, blocks: int, threads: 
     return max(1, ceil_div(blocks * tiles, wanted)), 1
 
 
-def reads(problem: Problem, sizes: Sizes) -> bool:
-    """Rows must be contiguous; other strides are free."""
-    return sizes.in_size[-1] <= 1 or sizes.x_strides[-1] == 1
-
-
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
     """Cycles of a row: multiply-adds, or loads where they are more, for whole vectors."""
     sizes = _flat(problem, sizes)
@@ -374,4 +378,4 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     return rows * (inner * 1.04 + outside) / 3.6e9 / threads
 
 
-DENSE_ROWS = Algorithm("dense_rows", fits, variants, emit, pack, schedule, cost, reads)
+DENSE_ROWS = Algorithm("dense_rows", fits, variants, emit, pack, schedule, cost, rows_contiguous)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import prod
 
 from polyconv.run.cpu.algorithms.lanes import cut, emit, pack, remainders_of, schedule
-from polyconv.run.cpu.algorithms.record import Algorithm, Sizes
+from polyconv.run.cpu.algorithms.record import Algorithm, Sizes, rows_contiguous
 from polyconv.run.cpu.algorithms.sliding import Tile
 from polyconv.run.cpu.target import Target
 from polyconv.run.problem import Problem
@@ -42,4 +42,4 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     return sizes.positions * blocks.count * (taps + turned) / 3.5e9 / threads
 
 
-DEPTHWISE = Algorithm("depthwise", fits, variants, emit, pack, schedule, cost)
+DEPTHWISE = Algorithm("depthwise", fits, variants, emit, pack, schedule, cost, rows_contiguous)

@@ -38,7 +38,7 @@ from polyconv.run.cpu.algorithms.fourier_tiles import (
     shape_of_tile,
     variants,
 )
-from polyconv.run.cpu.algorithms.record import Algorithm, Phase, Schedule, Sizes, words
+from polyconv.run.cpu.algorithms.record import Algorithm, Phase, Schedule, Sizes, whole_only, words
 from polyconv.run.cpu.emit import Value, join
 from polyconv.run.cpu.target import Target
 from polyconv.run.problem import Problem
@@ -195,4 +195,4 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     )
 
 
-FOURIER = Algorithm("fourier", obstacle, variants, emit, pack, schedule, cost, reads)
+FOURIER = Algorithm("fourier", obstacle, variants, emit, pack, schedule, cost, reads, whole_only)

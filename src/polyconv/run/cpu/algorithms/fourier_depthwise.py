@@ -22,7 +22,7 @@ from polyconv.run.cpu.algorithms.fourier_tiles import (
     shape_of_tile,
     variants,
 )
-from polyconv.run.cpu.algorithms.record import Algorithm, Phase, Schedule, Sizes, words
+from polyconv.run.cpu.algorithms.record import Algorithm, Phase, Schedule, Sizes, whole_only, words
 from polyconv.run.cpu.emit import Value
 from polyconv.run.cpu.target import Target
 from polyconv.run.problem import Problem
@@ -130,5 +130,5 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
 
 
 FOURIER_DEPTHWISE = Algorithm(
-    "fourier_depthwise", fits, variants, emit, pack_depthwise, schedule, cost_depthwise, reads
+    "fourier_depthwise", fits, variants, emit, pack_depthwise, schedule, cost_depthwise, reads, whole_only
 )

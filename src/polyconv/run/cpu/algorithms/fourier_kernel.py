@@ -25,8 +25,7 @@ from polyconv.run.cpu.algorithms.fft_code import (
     real_to_complex,
 )
 from polyconv.run.cpu.algorithms.fourier_tiles import Shape
-from polyconv.run.cpu.algorithms.record import FIXED_WORDS, Sizes, pixels_contiguous
-from polyconv.run.cpu.algorithms.winograd_planar import rows_contiguous
+from polyconv.run.cpu.algorithms.record import FIXED_WORDS, Sizes, pixels_contiguous, rows_contiguous
 from polyconv.run.cpu.algorithms.winograd_tiles import tile_starts
 from polyconv.run.cpu.emit import Kernel, Value
 from polyconv.run.cpu.target import Target

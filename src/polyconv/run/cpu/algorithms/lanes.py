@@ -377,7 +377,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     for axis in range(ndim):
         axes += [sizes.in_size[axis], sizes.out_size[axis], sizes.padding[axis][0], spatial[axis]]
         axes += [out_strides[axis], box[axis], counts[axis]]
-    plane = prod(sizes.out_size)
+    plane = sizes.out_plane
     arguments = words(
         table, sizes.x_strides[0], plane * problem.out_channels, sizes.x_strides[1] if turned else 1,
         plane if turned else 1, runs, run, room_in, *axes,

@@ -19,7 +19,16 @@ from math import prod
 import numpy as np
 
 from polyconv.run.cpu.activations import activate
-from polyconv.run.cpu.algorithms.record import FIXED_WORDS, Algorithm, Phase, Schedule, Sizes, aligned, words
+from polyconv.run.cpu.algorithms.record import (
+    FIXED_WORDS,
+    Algorithm,
+    Phase,
+    Schedule,
+    Sizes,
+    aligned,
+    rows_contiguous,
+    words,
+)
 from polyconv.run.cpu.algorithms.sliding import ceil_steps
 from polyconv.run.cpu.algorithms.turn import every
 from polyconv.run.cpu.emit import Kernel, Value, Var
@@ -306,7 +315,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     for axis in range(ndim):
         axes += [sizes.in_size[axis], sizes.out_size[axis], sizes.padding[axis][0], sizes.x_strides[2 + axis]]
         axes += [prod(sizes.out_size[axis + 1 :]), box[axis], boxes[axis]]
-    plane = prod(sizes.out_size)
+    plane = sizes.out_plane
     arguments = words(sizes.x_strides[0], plane * problem.out_channels, sizes.x_strides[1], plane, runs, run, *axes)
     reason = f"boxes of {'x'.join(map(str, box))} outputs x {run} of {problem.out_channels} channels, read in place"
     return Schedule(np.asarray(arguments), (Phase("run0", sizes.batch * prod(boxes) * runs),), 0, reason=reason)
@@ -320,4 +329,4 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     return steps * 1.15 / 3.5e9 / threads
 
 
-PLANES = Algorithm("planes", fits, variants, emit, pack, schedule, cost)
+PLANES = Algorithm("planes", fits, variants, emit, pack, schedule, cost, rows_contiguous)

@@ -9,7 +9,7 @@ import numpy as np
 
 from polyconv.run.cpu.algorithms import pooling_code
 from polyconv.run.cpu.algorithms.pooling_code import AXIS_NAMES, SHUFFLED, Tile, tile_of
-from polyconv.run.cpu.algorithms.record import Algorithm, Phase, Schedule, Sizes, aligned, words
+from polyconv.run.cpu.algorithms.record import Algorithm, Phase, Schedule, Sizes, aligned, rows_contiguous, words
 from polyconv.run.cpu.target import Target
 from polyconv.run.problem import Array, Problem
 
@@ -60,7 +60,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     tables = [counts(problem, sizes, axis) for axis in range(ndim)] if problem.op == "avg_pool" else []
     table = np.concatenate([*tables, np.zeros(1, problem.numpy_dtype())])
     starts = np.cumsum([0, *map(len, tables[:-1])]).tolist() if tables else [0] * ndim
-    plane, unit = prod(sizes.out_size), 1 if first else channels
+    plane, unit = sizes.out_plane, 1 if first else channels
     spatial = sizes.x_strides[2:] if first else sizes.x_strides[1:-1]
     axes: list[int] = []
     for axis in range(ndim):
@@ -125,4 +125,4 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     return max(outputs * prod(problem.kernel_size) / lanes / 1.5e9, (inputs + outputs) * item / 30e9) / threads
 
 
-POOLING = Algorithm("pooling", fits, variants, emit, pack, schedule, cost)
+POOLING = Algorithm("pooling", fits, variants, emit, pack, schedule, cost, rows_contiguous)

@@ -15,6 +15,10 @@ To write one (see ``dense.py`` for an example):
 7. ``reads`` says whether the kernel reads an input of these strides; where it does not the engine hands it a
    contiguous copy. The default takes contiguous inputs only.
 
+8. ``grain`` is for algorithms whose outputs share rounding errors: the number of rows (of the first axis) that are
+   computed together, counted from row 0. Pieces of the picture cut at multiples of it have the same bits as the whole.
+   0 where it cannot run on pieces.
+
 The first four words of ``args`` are always x, packed weights, out and workspace (pointers, filled in at each call by
 the engine); what follows is the algorithm's own: integers, and pointers to tables kept alive in ``Schedule.tables``.
 """
@@ -45,6 +49,12 @@ class Sizes:
     padding: Pads
     out_size: tuple[int, ...]
     x_strides: tuple[int, ...]
+    plane: int = 0  # channels_first: elements between the output's channels; 0 where their planes follow one another
+
+    @property
+    def out_plane(self) -> int:
+        """Elements between the planes of neighbouring output channels (channels_first)."""
+        return self.plane or prod(self.out_size)
 
     @property
     def positions(self) -> int:
@@ -92,6 +102,24 @@ def pixels_contiguous(problem: Problem, sizes: Sizes) -> bool:
     return problem.in_channels == 1 or sizes.x_strides[-1] == 1
 
 
+def rows_contiguous(problem: Problem, sizes: Sizes) -> bool:
+    """Are the pixels of a row, along the last axis, neighbours in memory, whatever the other strides."""
+    if problem.layout == "channels_first":
+        return sizes.in_size[-1] <= 1 or sizes.x_strides[-1] == 1
+    apart = sizes.in_size[-1] <= 1 or sizes.x_strides[-2] == problem.in_channels
+    return apart and pixels_contiguous(problem, sizes)
+
+
+def each_row(problem: Problem, tile: Any, target: Target) -> int:
+    """Rows stand alone: an output's bits do not depend on which others are computed with it."""
+    return 1
+
+
+def whole_only(problem: Problem, tile: Any, target: Target) -> int:
+    """Runs on whole pictures only."""
+    return 0
+
+
 def shape_of(problem: Problem, sizes: Sizes) -> tuple[int, ...]:
     """The input's shape in the problem's layout."""
     if problem.layout == "channels_first":
@@ -111,6 +139,7 @@ class Algorithm:
     schedule: Callable[[Problem, Any, Target, Sizes, int], Schedule]
     cost: Callable[[Problem, Any, Target, Sizes, int], float]
     reads: Callable[[Problem, Sizes], bool] = contiguous
+    grain: Callable[[Problem, Any, Target], int] = each_row
 
 
 def aligned(shape: tuple[int, ...] | int, dtype: Any) -> Array:

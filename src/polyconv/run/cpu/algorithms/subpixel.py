@@ -153,7 +153,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     plain, item = _plain(problem), problem.numpy_dtype().itemsize
     last = problem.layout == "channels_last"
     inner = _sizes(problem, sizes)
-    planes = [prod(sizes.out_size[axis:]) for axis in range(problem.ndim + 1)]
+    planes = [sizes.out_plane, *(prod(sizes.out_size[axis:]) for axis in range(1, problem.ndim + 1))]
     width, lane = (problem.out_channels, 1) if last else (1, planes[0])
     batch, *steps = [plane * width for plane in planes]
     batch = planes[0] * problem.out_channels

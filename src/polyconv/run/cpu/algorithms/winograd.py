@@ -35,6 +35,7 @@ from polyconv.run.cpu.algorithms.winograd_tiles import (
     blocking,
     chunking,
     cost,
+    grain,
     obstacle,
     own_bytes,
     pack,
@@ -223,4 +224,4 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     return Schedule(arguments, tuple(steps), scratch, 0 if fused else v_bytes, (table,), reason)
 
 
-WINOGRAD = Algorithm("winograd", fits, variants, emit, pack, schedule, cost, pixels_contiguous)
+WINOGRAD = Algorithm("winograd", fits, variants, emit, pack, schedule, cost, pixels_contiguous, grain)

@@ -16,7 +16,7 @@ import numpy as np
 
 from polyconv.geometry import product
 from polyconv.run.cpu.activations import activate
-from polyconv.run.cpu.algorithms.record import Algorithm, Phase, Schedule, Sizes, ceil_div, words
+from polyconv.run.cpu.algorithms.record import Algorithm, Phase, Schedule, Sizes, ceil_div, rows_contiguous, words
 from polyconv.run.cpu.algorithms.winograd_kernel import NAMES, WinogradKernel
 from polyconv.run.cpu.algorithms.winograd_tiles import (
     Shape,
@@ -24,6 +24,7 @@ from polyconv.run.cpu.algorithms.winograd_tiles import (
     blocking,
     chunking,
     cost,
+    grain,
     obstacle,
     own_bytes,
     pack,
@@ -44,11 +45,6 @@ def fits(problem: Problem, target: Target) -> str | None:
     if problem.layout != "channels_first":
         return "it reads planes (channels_first)"
     return obstacle(problem, target)
-
-
-def rows_contiguous(problem: Problem, sizes: Sizes) -> bool:
-    """Are neighbours along the last axis neighbours in memory, whatever the other strides."""
-    return sizes.in_size[-1] <= 1 or sizes.x_strides[-1] == 1
 
 
 def emit(problem: Problem, tile: Tile, target: Target) -> str:
@@ -251,7 +247,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     out_columns = _whole(used_columns, shape.lanes)
     sinks_at = product(shape.grid[:-1]) * columns * shape.lanes * item
     m_at = sinks_at + product(shape.outputs[:-1]) * out_columns * shape.lanes * item
-    plane = product(sizes.out_size) * item
+    plane = sizes.out_plane * item
     table = np.array(list(itertools.chain(*starts)), np.int64)
     arguments = words(
         table, tiles, block, blocks, int(fused), run, chunk, out_blocks, sizes.x_strides[0] * item,
@@ -290,4 +286,4 @@ def _axes(sizes: Sizes, counts: Sequence[int], item: int) -> list[int]:
     return list(itertools.chain(*reversed(words_)))
 
 
-WINOGRAD_PLANAR = Algorithm("winograd_planar", fits, variants, emit, pack, schedule, cost, rows_contiguous)
+WINOGRAD_PLANAR = Algorithm("winograd_planar", fits, variants, emit, pack, schedule, cost, rows_contiguous, grain)

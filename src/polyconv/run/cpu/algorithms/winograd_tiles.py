@@ -258,6 +258,11 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     return (1.15 * (max(products, reading) + moved) + WORTH) / threads
 
 
+def grain(problem: Problem, tile: Tile, target: Target) -> int:
+    """Rows of a tile, of all its interleaved pictures."""
+    return (tile.outputs[0] or 1) * (problem.dilation[0] if tile.outputs[0] else 1)
+
+
 def v_bytes_of(shape: Shape, tiles: int) -> int:
     """V for as many tiles, and the spare row that products of an odd number of rows read."""
     return (tiles * shape.points + 1) * shape.row * shape.problem.numpy_dtype().itemsize

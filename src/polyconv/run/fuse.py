@@ -1,0 +1,277 @@
+"""Which neighbouring layers run as one, band by band (`polyconv.run.cpu.chain`), in what bands, and why.
+
+What is between two layers is written and read through the outer caches when they run one after the other, and each
+layer is a call of its own. Run as one they save that, and pay with rows computed twice where one thread's part of the
+picture meets another's, with a call of each kernel for each band, and with weights read again for each band where they
+do not stay in the cache. `best_bands` adds these up; a chain is fused where the sum is smaller. The same algorithms
+run either way, so the result is the same, bit by bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from math import lcm, prod
+
+import numpy as np
+
+from polyconv.run.cpu import buffers, chain, machine, pool
+from polyconv.run.cpu.algorithms.record import Phase, Sizes, ceil_div
+from polyconv.run.cpu.target import Target
+from polyconv.run.plan import HOLD_GIL_SECONDS, ONE_THREAD_SECONDS, CompiledLayer
+from polyconv.run.problem import Array, Pads
+
+MOST_LAYERS = 4  # of a chain
+CALL_SECONDS = 2e-6  # one more layer that is called by itself: the call, a result's memory, a fork and join
+BAND_SECONDS = 0.4e-6  # one more call of a kernel from a program
+BYTES_PER_SECOND = 35e9  # what lies between two layers, written and read again by all threads, outside their caches
+WEIGHTS_PER_SECOND = 30e9  # weights that do not stay in the L2, by each thread
+SHARE_OF_L2 = 0.5  # for a band's part of the input, of all buffers and of the output
+UNEVEN = 0.05  # of an item's time: what is lost where threads do not run at the same speed
+WORTH = 0.97  # a chain is fused where it takes less than this part of the time
+
+
+@dataclass(frozen=True)
+class Member:
+    """A layer of a chain at one shape of its input."""
+
+    layer: CompiledLayer
+    in_shape: tuple[int, ...]
+    padding: Pads
+    out_size: tuple[int, ...]
+
+    @cached_property
+    def sizes(self) -> Sizes:
+        """Of the whole picture."""
+        return self.layer.sizes(self.in_shape, self.padding, self.out_size)
+
+    @cached_property
+    def chosen(self) -> tuple[float, chain.Link]:
+        """Seconds on one thread, and the link: the algorithm that runs the layer by itself as well."""
+        algorithm, tile, _, seconds, _ = self.layer.choose(self.sizes)
+        problem = self.layer.problem
+        return seconds, chain.Link(problem, self.sizes.in_size, self.padding, self.out_size, algorithm, tile)
+
+    @property
+    def link(self) -> chain.Link:
+        """What the chain knows of it."""
+        return self.chosen[1]
+
+    @cached_property
+    def out_bytes(self) -> int:
+        """Of the whole output."""
+        problem = self.layer.problem
+        return prod(problem.out_shape(self.in_shape[0], self.out_size)) * problem.numpy_dtype().itemsize
+
+    @cached_property
+    def weight_bytes(self) -> int:
+        """Of the weights, unpacked."""
+        problem = self.layer.problem
+        return prod(problem.weight_shape() or (0,)) * problem.numpy_dtype().itemsize
+
+    def takes_bands(self) -> bool:
+        """Does the algorithm compute some rows by themselves, and read them out of a larger array."""
+        sizes, link = self.sizes, self.link
+        if not link.grain(self.layer.target):
+            return False
+        strides = list(sizes.x_strides)
+        if link.problem.layout == "channels_first":
+            strides[:2] = [strides[0] * 2, strides[1] + strides[2]]
+        apart = Sizes(sizes.batch, sizes.in_size, sizes.padding, sizes.out_size, tuple(strides))
+        return link.algorithm.reads(link.problem, apart)
+
+
+@dataclass(frozen=True)
+class Bands:
+    """How a chain runs: rows of the last layer's output in a band, and runs of bands for each picture."""
+
+    rows: int
+    runs: int
+    threads: int
+    seconds: float
+    apart: float  # seconds of the layers one by one
+
+
+def possible(members: Sequence[Member]) -> bool:
+    """Can these layers run as one: there is something to compute, and every kernel reads bands."""
+    return all(0 not in member.in_shape and 0 not in member.out_size and member.takes_bands() for member in members)
+
+
+def best_bands(members: Sequence[Member]) -> Bands:
+    """The bands with the least expected time, and that time."""
+    layer, links = members[0].layer, [member.link for member in members]
+    seconds = [member.chosen[0] for member in members]
+    between = sum(member.out_bytes for member in members[:-1])
+    apart = sum(one / (1 if one < ONE_THREAD_SECONDS else layer.threads) for one in seconds)
+    apart += (len(members) - 1) * CALL_SECONDS + 2 * between / BYTES_PER_SECOND
+    threads = 1 if sum(seconds) < ONE_THREAD_SECONDS else layer.threads
+    batch, height, grain = members[0].in_shape[0], links[-1].out_size[0], _grain(links, layer.target)
+    most = _rows(members, grain)
+    far = 2 * between / BYTES_PER_SECOND * threads * _beyond_cache(members, most)
+    weights = sum(member.weight_bytes for member in members)
+    again = weights / WEIGHTS_PER_SECOND if weights > layer.target.l2_bytes * SHARE_OF_L2 else 0.0
+    found = []
+    for share in (1, 2) if threads > 1 else (1,):
+        wanted = min(ceil_div(share * threads, batch), height)
+        rows = ceil_div(ceil_div(height, wanted * ceil_div(height, wanted * most)), grain) * grain
+        runs = chain.runs_of(height, rows, wanted)
+        items = batch * len(runs)
+        work = _work(links, seconds, runs, layer.target) + far
+        bands = ceil_div(height, rows) * batch
+        calls = bands * len(links) * BAND_SECONDS + (bands - items) * again
+        longest = ceil_div(items, threads) + UNEVEN * (threads > 1)
+        found.append(((work + calls) / items * longest, rows, len(runs)))
+    expected, rows, count = min(found)
+    return Bands(rows, count, threads, expected, apart)
+
+
+def _grain(links: Sequence[chain.Link], target: Target) -> int:
+    """Rows of a band such that every layer gets on by whole grains of its own."""
+    found, ratio = 1, Fraction(1)  # rows of a layer for one of the last
+    for link in reversed(links):
+        found = lcm(found, (link.grain(target) / ratio).numerator)
+        stride = link.problem.stride[0]
+        ratio = ratio / stride if link.problem.op == "conv_transpose" else ratio * stride
+    return found
+
+
+def _rows(members: Sequence[Member], grain: int) -> int:
+    """Rows of a band such that all it touches stays in the cache, if any do."""
+    height = members[-1].out_size[0]
+    most = members[0].layer.target.l2_bytes * SHARE_OF_L2
+    rows = max(1, int(most / _touched(members, height) * height) // grain) * grain
+    while rows > grain and _touched(members, rows) > most:
+        rows = max(1, rows * 7 // 8 // grain) * grain
+    return min(rows, ceil_div(height, grain) * grain)
+
+
+def _touched(members: Sequence[Member], rows: int) -> float:
+    """Bytes of a band in the middle of the picture: of the input, the buffers and the output."""
+    height = members[-1].out_size[0]
+    a = max(0, (height - rows) // 2)
+    b, total = min(a + rows, height), 0.0
+    for member in reversed(members):
+        shape, item = member.in_shape, member.layer.problem.numpy_dtype().itemsize
+        total += member.out_bytes / shape[0] / member.out_size[0] * (b - a)
+        a, b = member.link.window(a, b)
+    return total + prod(shape[1:]) * item / member.link.in_size[0] * (b - a)
+
+
+def _beyond_cache(members: Sequence[Member], rows: int) -> float:
+    """Which part of what is between the layers does not stay in the L2; a guess between all and nothing.
+
+    Algorithms whose rows go together keep something of their own there, about half of it.
+    """
+    l2, target = members[0].layer.target.l2_bytes, members[0].layer.target
+    own = max(SHARE_OF_L2 * l2 * (member.link.grain(target) > 1) for member in members)
+    return min(max((_touched(members, rows) + own - l2) / (0.75 * l2), 0.0), 1.0)
+
+
+def _work(
+    links: Sequence[chain.Link], seconds: Sequence[float], runs: Sequence[tuple[int, int]], target: Target
+) -> float:
+    """Seconds on one thread, with the rows that are computed twice."""
+    rows, grains = [0] * len(links), [link.grain(target) for link in links]
+    for run in runs:
+        a, b = run
+        for place in reversed(range(len(links))):
+            grain = grains[place]
+            a, b = a // grain * grain, min(ceil_div(b, grain) * grain, links[place].out_size[0])
+            rows[place] += b - a
+            a, b = links[place].window(a, b)
+    return sum(one * count / link.out_size[0] for one, count, link in zip(seconds, rows, links, strict=True))
+
+
+class CompiledChain:
+    """Layers that run as one, for inputs of one shape.
+
+    Args:
+        members: the layers, each reading what the one before makes.
+        bands: how; ``best_bands`` of them if not given.
+    """
+
+    def __init__(self, members: Sequence[Member], bands: Bands | None = None) -> None:
+        self.members, self.bands = tuple(members), bands or best_bands(members)
+        first, final = members[0], members[-1]
+        target, links = first.layer.target, [member.link for member in members]
+        batch, problem = first.in_shape[0], final.layer.problem
+        self.dtype, self.out_shape = problem.numpy_dtype(), problem.out_shape(batch, final.out_size)
+        self._allocate: Callable[[tuple[int, ...], np.dtype[np.generic]], Array] = buffers.allocator(
+            self.out_shape, self.dtype
+        )
+        self.program = chain.write_program(
+            links, target, first.sizes.x_strides, self.bands.rows, self.bands.runs,
+            [member.layer.pack(member.link.algorithm, member.link.tile) for member in members], self._addresses,
+        )  # fmt: skip
+        code = machine.load_recipe("chain", lambda: chain.driver(target), ["run0"], target, "a chain of layers")
+        items = batch * self.program.runs
+        self._call = pool.Call(
+            [pool.Phase(code["run0"].address, items, max(1, items // (8 * self.bands.threads)), self.bands.threads)],
+            [*map(int, self.program.words), *self.program.tables],  # the tables only to keep them alive
+            arrays=(0, 2),
+            scratch_bytes=self.program.scratch_bytes,
+            hold_gil=self.bands.seconds < HOLD_GIL_SECONDS,
+        )
+
+    def _addresses(self, place: int, phases: Sequence[Phase]) -> list[int]:
+        member = self.members[place]
+        symbols = sorted({phase.symbol for phase in phases})
+        found = member.layer.load(member.link.algorithm, member.link.tile, symbols)
+        return [found[phase.symbol].address for phase in phases]
+
+    def __call__(self, x: Array) -> Array:
+        """Run the chain."""
+        if not (x.flags.c_contiguous and x.flags.aligned):
+            x = np.array(x, order="C", subok=False)
+        out = self._allocate(self.out_shape, self.dtype)
+        self._call(x, out)
+        return out
+
+    def explain(self, names: Sequence[str]) -> list[str]:
+        """A line for each layer; ``names`` of the stages."""
+        program, bands = self.program, self.bands
+        axis = "positions" if len(self.members[0].out_size) == 1 else "rows"
+        memory = bands.threads * program.scratch_bytes / 1024
+        lines = []
+        for number, (name, member) in enumerate(zip(names, self.members, strict=True)):
+            how = f"{name} {member.link.algorithm.name} {member.link.tile}, "
+            if number:
+                lines.append(f"{how}fused with stage {names[0]}")
+                continue
+            lines.append(
+                f"{how}fused with the next layer{'s' if len(names) > 2 else ''} ({', '.join(names[1:])}): bands of "
+                f"{program.rows} {axis}, {program.runs} run(s) a picture, {bands.threads} thread(s), "
+                f"{memory:.0f} KiB of workspace, expected {bands.seconds * 1e6:.0f} us instead of "
+                f"{bands.apart * 1e6:.0f}: what is between the layers stays in a buffer of "
+                f"{program.buffer_bytes / 1024:.0f} KiB, {100 * (program.computed - 1):.0f} % of it computed twice"
+            )
+        return lines
+
+
+def chains(members: Sequence[Member], wish: str = "auto") -> list[tuple[int, int, Bands]]:
+    """Which neighbours of a sequence of layers run as one: (first, last, bands) of each chain, in order.
+
+    Args:
+        members: layers each of which alone reads what the one before makes.
+        wish: ``auto`` (where it pays), ``on`` (wherever it is possible) or ``off``; see ``engines.fusing``.
+    """
+    if wish == "off" or len(members) < 2:
+        return []
+    best: list[tuple[float, list[tuple[int, int, Bands]]]] = [(0.0, [])]  # seconds saved, for the layers before each
+    for stop in range(1, len(members) + 1):
+        saved, found = best[-1]
+        for start in range(max(0, stop - MOST_LAYERS), stop - 1):
+            part = members[start:stop]
+            if not possible(part):
+                continue
+            bands = best_bands(part)
+            gain = bands.apart - bands.seconds
+            if wish == "auto" and bands.seconds > WORTH * bands.apart:
+                continue
+            gain = stop - start - 1 if wish == "on" else gain
+            if best[start][0] + gain > saved:
+                saved, found = best[start][0] + gain, [*best[start][1], (start, stop, bands)]
+        best.append((saved, found))
+    return best[-1][1]
