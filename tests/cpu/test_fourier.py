@@ -9,14 +9,13 @@ import pytest
 import oracle
 from cpu import forced
 from cpu.forced import TARGETS, Layer
+from polyconv.run.cpu import machine
 from polyconv.run.cpu.algorithms import fft_code, fourier, fourier_tiles
 from polyconv.run.cpu.algorithms.fourier_depthwise import FOURIER_DEPTHWISE
 from polyconv.run.cpu.algorithms.fourier_tiles import Tile
-from polyconv.run.cpu.target import host
+from polyconv.run.cpu.target import host, neon
 from polyconv.run.plan import CompiledEngine
 from polyconv.run.problem import Problem
-
-wide = pytest.mark.skipif(host().vector_registers < 32, reason="needs 32 vector registers")
 
 CASES = [
     Layer("conv", (17, 19), (7, 5), (7, 12), padding=((3, 2), (1, 4)), activation="relu"),
@@ -50,10 +49,22 @@ PLANES = [
 PLANES = [layer for layer in PLANES if layer.ones(layer.dilation)[-1] == 1]
 
 
-@wide
 @pytest.mark.parametrize("layer", CASES + PLANES, ids=str)
 def test_same_bits_however_it_is_cut(layer):
     forced.check(layer, _name(layer), TARGETS["host"](), exact=False)
+
+
+@pytest.mark.parametrize("layer", [CASES[0], CASES[2], DEPTHWISE[0], DEPTHWISE[3], PLANES[0], PLANES[-3]], ids=str)
+def test_same_bits_with_sixteen_registers(layer):
+    forced.check(layer, _name(layer), TARGETS["avx2"](), exact=False)
+
+
+@pytest.mark.parametrize("layer", [CASES[0], PLANES[0], DEPTHWISE[0]], ids=str)
+def test_it_assembles_for_arm(layer):
+    problem, found = layer.problem(), forced.algorithm(_name(layer))
+    assert found.fits(problem, neon()) is None
+    text = machine.assembly(found.emit(problem, found.variants(problem, neon())[0], neon()), neon())
+    assert re.search(r"fml[as]\s+v\d+\.4s", text)
 
 
 def _name(layer: Layer) -> str:
@@ -106,7 +117,6 @@ def test_the_definition_of_these_tests_is_the_oracle():
     np.testing.assert_allclose(wanted, oracle.conv(x.astype(float), weight.astype(float), **options).y, rtol=1e-12)
 
 
-@wide
 @pytest.mark.parametrize("layer", [*CASES[:4], *CASES[6:10], *DEPTHWISE[:5], *PLANES[:2], PLANES[-2]], ids=str)
 def test_the_error_is_within_the_stated_bound(layer):
     layer = replace(layer, activation=None, bias=False, strided=False, batch=1)
@@ -124,7 +134,6 @@ def test_the_bound_would_notice_a_wrong_kernel(tile):
     assert fourier_tiles.error_bound(layer.problem(), Tile(tile)) * 2**-24 < 1e-6
 
 
-@wide
 @pytest.mark.parametrize("layout", ["channels_last", "channels_first"])
 def test_several_rounds_give_the_same_bits_in_a_bounded_workspace(layout, monkeypatch):
     layer = Layer("conv", (16, 16), (5, 5), (33, 31), padding=((2, 2), (2, 2)), batch=3, layout=layout)
@@ -148,8 +157,7 @@ def test_it_is_chosen_where_it_saves_much(layout):
     problem = Problem("conv", 64, 64, (7, 7), (1, 1), (1, 1), 1, True, None, "float32", layout)
     shape = (1, 56, 56, 64) if layout == "channels_last" else (1, 64, 56, 56)
     layer = CompiledEngine().prepare(problem, np.zeros(problem.weight_shape(), np.float32), None)
-    expected = "fourier" if host().vector_registers >= 32 else "dense"
-    assert layer.explain(shape, ((3, 3), (3, 3)), (56, 56)).startswith(expected)
+    assert layer.explain(shape, ((3, 3), (3, 3)), (56, 56)).split()[0] == "fourier"
 
 
 @pytest.mark.parametrize("layout", ["channels_last", "channels_first"])
@@ -158,8 +166,7 @@ def test_large_depthwise_kernels_take_it_and_small_ones_do_not(layout):
         problem = Problem("conv", 32, 32, (taps, taps), (1, 1), (1, 1), 32, True, None, "float32", layout)
         shape = (1, 56, 56, 32) if layout == "channels_last" else (1, 32, 56, 56)
         layer = CompiledEngine().prepare(problem, np.zeros(problem.weight_shape(), np.float32), None)
-        expected = name if host().vector_registers >= 32 else "depthwise"
-        assert layer.explain(shape, ((taps // 2, taps // 2),) * 2, (56, 56)).split()[0] == expected
+        assert layer.explain(shape, ((taps // 2, taps // 2),) * 2, (56, 56)).split()[0] == name
 
 
 @pytest.mark.parametrize(
@@ -177,7 +184,7 @@ def test_large_depthwise_kernels_take_it_and_small_ones_do_not(layout):
 )
 def test_says_what_it_is_not_for(change, why):
     problem = Problem("conv", 16, 16, (5, 5), (1, 1), (1, 1), 1, True, None, "float32", "channels_last")
-    assert fourier.FOURIER.fits(problem, host()) is None or host().vector_registers < 32
+    assert fourier.FOURIER.fits(problem, host()) is None
     assert re.search(why, fourier.FOURIER.fits(replace(problem, **change), host()) or "")
 
 

@@ -43,7 +43,6 @@ from polyconv.run.cpu.emit import Value, join
 from polyconv.run.cpu.target import Target
 from polyconv.run.problem import Problem
 
-ROWS = 14  # tiles held in registers by the matrix product
 STATE_BYTES = 128  # of the workspace, before V: the number of the round
 
 
@@ -60,6 +59,11 @@ def emit(problem: Problem, tile: Tile, target: Target) -> str:
     begin.k.store(begin.k.integer(0), begin.w["workspace"])
     after.k.store(after.k.load(after.w["workspace"], "i64") + 1, after.w["workspace"])
     return join([part.k for part in (forwards, products, backwards, begin, after)])
+
+
+def pairs_in_registers(target: Target) -> int:
+    """Pairs of tiles held in registers by the matrix product: a sum is two vectors, weights and data take four."""
+    return (target.vector_registers - 4) // 4
 
 
 class _Rounds(Part):
@@ -119,7 +123,8 @@ class _Products(_Rounds):
         """Items are frequencies."""
         k, w, shape = self.k, self.w, self.shape
         pairs = (k.minimum(w["tiles"] - self.round_start(), w["round_tiles"]) + 1) // 2
-        runs = (pairs + (ROWS // 2 - 1)) // (ROWS // 2)
+        most = pairs_in_registers(self.k.target)
+        runs = (pairs + (most - 1)) // most
         weights = k.at(w["packed"], shape.weights_at)
         width = 2 * shape.lanes
         with k.loop(k.first, k.last) as frequency, k.loop(0, shape.blocks, nonempty=True) as block:
@@ -132,7 +137,7 @@ class _Products(_Rounds):
                 low = run * pairs // runs
                 count = (run + 1) * pairs // runs - low
                 source, sink = k.at(left, low * (4 * shape.padded)), k.at(result, low * (2 * self.m_row()))
-                k.switch(count, range(1, ROWS // 2 + 1), lambda r: self.product(2 * r, source, right, sink))
+                k.switch(count, range(1, most + 1), lambda r: self.product(2 * r, source, right, sink))
 
     def product(self, rows: int, left: Value, right: Value, result: Value) -> None:
         """A few rows of the complex matrix product, all in registers."""

@@ -61,8 +61,6 @@ def common_obstacle(problem: Problem, target: Target) -> str | None:
         return f"no axis of the kernel {problem.kernel_size} has {FEWEST_TAPS} taps or more"
     if not tiles_of(problem, target):
         return f"a tile that holds the kernel {problem.kernel_size} has more than {MOST_POINTS} points"
-    if target.vector_registers < 32:
-        return "the transforms need 32 vector registers"
     if problem.layout == "channels_last":
         return None
     if problem.kernel_size[-1] == 1:
@@ -348,7 +346,8 @@ def cost_depthwise(problem: Problem, tile: Tile, target: Target, sizes: Sizes, t
     tiles = max(1, sizes.batch * product(counts_of(shape, sizes.out_size)))
     work = shape.transform_work(2 * problem.in_channels) + 6 * shape.frequencies * shape.blocks
     weights = 4 * 2 * shape.frequencies * shape.blocks * shape.lanes
-    return (1.15 * tiles * (work / 5e9 + weights / 20e9) + WORTH) / threads
+    rate = 5e9 if target.vector_registers >= 32 else 2.5e9
+    return (1.15 * tiles * (work / rate + weights / 20e9) + WORTH) / threads
 
 
 def error_bound(problem: Problem, tile: Tile) -> float:
