@@ -14,7 +14,8 @@ from polyconv.images import photograph
 photo = photograph()  # (height, width, 3), values from 0 to 1
 grey = photo.mean(axis=-1)[None, None]  # (batch, channels, height, width)
 upright = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], np.float32) / 4
-weight = np.stack([upright, upright.T, np.array([[0, -1, 0], [-1, 4, -1], [0, -1, 0]], np.float32) / 2])[:, None]
+detail = np.array([[0, -1, 0], [-1, 4, -1], [0, -1, 0]], np.float32)
+weight = np.stack([upright, upright.T, detail])[:, None]  # (out, in, height, width)
 
 edges = pc.conv(grey, weight, padding="same", padding_mode="replicate")
 print(edges.shape)

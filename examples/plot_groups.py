@@ -21,4 +21,5 @@ two = pc.network("conv 3x3 4 groups 2 nobias").draw((4, 4), 4)
 # With neighbouring grouped layers, filters of one layer go together with filters of the same group in the next. Their
 # correlation shows blocks.
 
-blocks = pc.draw_correlation("conv 3x3 16 same groups 4 | conv 3x3 16 same groups 4", in_channels=8)
+pair = "conv 3x3 16 same groups 4 | conv 3x3 16 same groups 4"
+blocks = pc.draw_correlation(pair, in_channels=8)

@@ -12,14 +12,16 @@ from PIL import Image
 import polyconv as pc
 from polyconv.images import photograph
 
-small = np.ascontiguousarray(np.moveaxis(photograph()[60:140, 120:240], -1, 0)[None])  # (1, 3, 80, 120)
-box = np.full((3, 3), 4 / 9, np.float32)  # nine weights that sum to 4: each pixel becomes four
+part = photograph()[60:140, 120:240]
+small = np.ascontiguousarray(np.moveaxis(part, -1, 0)[None])  # (1, 3, 80, 120)
+box = np.full((3, 3), 4 / 9, np.float32)  # sums to 4: each pixel becomes four
 per_colour = np.zeros((3, 3, 3, 3), np.float32)
 for colour in range(3):
     per_colour[colour, colour] = box
 
 stamped = pc.conv_transpose(small, per_colour, stride=2, padding=1, output_padding=1)
-resized = pc.network("upsample 2 | conv 3x3 3 same replicate nobias").bind({"1.weight": per_colour / 4})(small)
+net = pc.network("upsample 2 | conv 3x3 3 same replicate nobias")
+resized = net.bind({"1.weight": per_colour / 4})(small)
 print(stamped.shape, resized.shape)
 
 # %%
@@ -32,4 +34,5 @@ picture = Image.fromarray((np.clip(np.moveaxis(both, 0, -1), 0, 1) * 255).astype
 # A picture of ones shows the pattern alone: how many stamps each output gets, times their weight.
 
 ones = np.ones((1, 1, 4, 4), np.float32)
-print(pc.conv_transpose(ones, box[None, None], stride=2, padding=1, output_padding=1)[0, 0].round(2))
+pattern = pc.conv_transpose(ones, box[None, None], stride=2, padding=1, output_padding=1)
+print(pattern[0, 0].round(2))

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -22,6 +23,7 @@ from polyconv.see import film as raster
 from polyconv.see.drawing import Drawing
 from polyconv.see.page import page
 from polyconv.see.shapes import Picture, Raster
+from polyconv.see.theme import theme_named
 from polyconv_docs.film import film
 
 FOLDER = "_pictures"
@@ -241,20 +243,21 @@ class GalleryScraper:
 
 
 def _shown(value: Any, target: Path, root: Path) -> list[str]:
-    """The picture as it moves, where it does."""
-    uri = target
-    if isinstance(value, Drawing):
-        uri = target.with_suffix(".svg")
-        pictures = list(value.frames)
-        if _has_pixels(pictures):
-            uri = target.with_suffix(".webp")
-            value.save(uri, fps=0.8, scale=1.5)
-        else:
-            uri.write_text(film(pictures, value.composer.still), encoding="utf-8")
-        alt = value.title
-    else:
-        alt = "The picture that the code above makes"
-    return ["", f".. image:: /{uri.relative_to(root).as_posix()}", f"   :alt: {alt}", "   :class: polyconv-shown", ""]
+    """The picture as it moves, where it does, in both colour schemes, where it has them."""
+    if not isinstance(value, Drawing):
+        return _image(target, root, "The picture that the code above makes", "polyconv-shown")
+    lines = []
+    for theme in THEMES:
+        drawing = Drawing(Kept(replace(value.composer, theme=theme_named(theme))))
+        stem = target.with_name(f"{target.stem}-{theme}")
+        extension = save(drawing, stem, {})
+        lines += _image(stem.with_suffix(extension), root, value.title, f"polyconv-shown only-{theme}")
+    return lines
+
+
+def _image(path: Path, root: Path, alt: str, classes: str) -> list[str]:
+    """An image in reStructuredText."""
+    return ["", f".. image:: /{path.relative_to(root).as_posix()}", f"   :alt: {alt}", f"   :class: {classes}", ""]
 
 
 def setup(app: Sphinx) -> None:
