@@ -14,6 +14,7 @@ import polyconv as pc
 from browsing import Visit, expect
 from polyconv.see.kinds import EXAMPLES
 from polyconv.see.sums import sums
+from polyconv.see.svg import svg
 from polyconv.see.theme import THEMES
 
 
@@ -139,6 +140,33 @@ def test_the_films_speed_is_the_pages(chromium, tmp_path):
         chromium, pc.network("conv 3x3 1").draw((5, 5)).save(path, fps=30).as_uri(), reduced_motion="no-preference"
     )
     expect(visit.page.locator("#where")).to_have_text(re.compile("[4-9]"))
+    visit.close()
+
+
+FITS = """() => {
+  const all = document.querySelector("svg").getBoundingClientRect(), out = [];
+  const words = [...document.querySelectorAll("text")].map((e) => [e.textContent, e.getBoundingClientRect()]);
+  for (const [text, box] of words) if (box.left < all.left || box.right > all.right || box.bottom > all.bottom) out.push(text);
+  words.forEach(([one, a], n) => words.slice(n + 1).forEach(([other, b]) => {
+    const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left), high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+    if (wide > 2 && high > 4) out.push(`${one} over ${other}`);
+  }));
+  return out;
+}"""  # noqa: E501
+
+
+def test_words_fit_in_a_browsers_own_font(chromium):
+    """Helvetica is rarely there: what a browser takes instead is up to a sixth wider."""
+    long = "conv 3x3 2 same | conv 3x3 2 same relu | maxpool 2x2"
+    drawings = [example.draw(max_frames=6) for example in EXAMPLES]
+    drawings += [pc.network(long).draw((6, 6), flip=True, max_frames=6), pc.draw_correlation(long, in_channels=2)]
+    drawings += [pc.draw_field(long), pc.draw_features(long), pc.draw_matrix("conv 3x3 1 nobias", input_size=(4, 4))]
+    visit = Visit(chromium, None, viewport={"width": 640, "height": 1200})
+    for drawing in drawings:
+        visit.page.set_content(f"<body style='margin:0'>{svg(drawing.picture())}")
+        assert visit.page.evaluate(FITS) == [], drawing
+    visit.page.evaluate("document.querySelector('text').textContent = 'x'.repeat(200)")
+    assert visit.page.evaluate(FITS) != []  # the check can fail
     visit.close()
 
 

@@ -18,8 +18,8 @@ LARGEST, SMALLEST = 40, 6
 TALLEST = 760
 HEADING, SMALL = 13.0, 11.0
 GAP = 40
-GUTTER = 118  # left of sequences, for their headings
-LEAST = {"input": 96.0, "kernel": 96.0, "output": 158.0}
+GUTTER = 128  # left of sequences, for their headings
+LEAST = {"input": 96.0, "kernel": 96.0, "output": 162.0}
 
 
 @dataclass

@@ -18,6 +18,7 @@ STROKES: dict[str, tuple[float, tuple[tuple[tuple[float, float], ...], ...]]] = 
     "ᵀ": (0.42, (((0.04, 0.72), (0.38, 0.72)), ((0.21, 0.72), (0.21, 0.36)))),
 }
 SLACK = 1.1  # a reader's own sans-serif font may be wider
+WORDS = 1.18  # lines of words in DejaVu Sans, the widest of those that browsers fall back on
 SIGNS = 1.3  # and its signs of arithmetic more so: lines of them are broken earlier
 
 
@@ -76,7 +77,7 @@ def wrapped(text: str, size: float, width: float, most: int = 12) -> list[str]:
     wide, space = 0.0, measure(" ", size)  # a line is as wide as its words and what is between them
     for word in text.split(" "):
         longer = wide + space + measure(word, size) if lines[-1] else measure(word, size)
-        if longer * (SIGNS if "·" in text else SLACK) <= width:
+        if longer * (SIGNS if "·" in text else WORDS) <= width:
             lines[-1], wide = f"{lines[-1]} {word}" if lines[-1] else word, longer
             continue
         if lines[-1]:
@@ -88,12 +89,12 @@ def wrapped(text: str, size: float, width: float, most: int = 12) -> list[str]:
 
 def clipped(text: str, size: float, width: float) -> str:
     """The text, its end replaced by "…" where it is too long for one line."""
-    if measure(text, size) * SLACK <= width:
+    if measure(text, size) * WORDS <= width:
         return text
     low, high = 0, len(text)
     while low < high:
         middle = (low + high + 1) // 2
-        if measure(text[:middle] + "…", size) * SLACK <= width:
+        if measure(text[:middle] + "…", size) * WORDS <= width:
             low = middle
         else:
             high = middle - 1
