@@ -21,7 +21,6 @@ from polyconv.run.problem import Array, Problem
 
 LENGTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)  # of a tile along an axis
 MOST_POINTS = 4096  # of a tile: one vector of channels of it stays in the L2 cache
-FEWEST = 16  # channels of a group, in and out
 FEWEST_TAPS = 5  # along some axis: below, Winograd's tiles are as good
 MIDDLING = {1: (3000,), 2: (56, 56), 3: (16, 28, 28)}  # the picture that one tile for all pictures is chosen for
 WORKSPACE = 12 << 20  # bytes for the transforms of inputs and outputs; more tiles go in several rounds
@@ -43,9 +42,9 @@ def depthwise(problem: Problem) -> bool:
 
 
 def obstacle(problem: Problem, target: Target) -> str | None:
-    """Dense, and what `common_obstacle` asks."""
-    if problem.op == "conv" and min(problem.in_channels, problem.out_channels) // problem.groups < FEWEST:
-        return "with so few channels a group, transforming costs more than it saves"
+    """Not depthwise, and what `common_obstacle` asks."""
+    if problem.op == "conv" and depthwise(problem):
+        return "its products are sums over channels, and here each channel has a kernel of its own"
     return common_obstacle(problem, target)
 
 
