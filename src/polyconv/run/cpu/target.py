@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 from polyconv.run.cpu import cache
 
+CLOCK = 3.5e9  # cycles a second, about: cost models compare, so that only the ratio of their terms matters
 _AVX512 = r"[+-]((?:avx512|avx10|evex)[\w.-]*)"
 
 
@@ -43,6 +44,19 @@ class Target:
     def arch(self) -> str:
         """First part of the triple: ``x86_64``, ``aarch64`` or ``arm64``."""
         return self.triple.split("-", 1)[0]
+
+    @property
+    def slow_vectors(self) -> bool:
+        """Does a core start one multiply-add or load of a whole vector a cycle, not two.
+
+        So does Zen 4, whose vectors of 64 bytes pass in two halves: loads and addresses hide behind the arithmetic.
+        """
+        return self.cpu == "znver4" and self.vector_bytes == 64
+
+    @property
+    def vector_rate(self) -> float:
+        """Multiply-adds of whole vectors that a core starts in a second, about: what the cost models count in."""
+        return CLOCK if self.slow_vectors else 2 * CLOCK
 
     def code_key(self) -> str:
         """What of the target the bytes of an object depend on."""

@@ -86,7 +86,7 @@ def variants(problem: Problem, target: Target) -> Sequence[Tile]:
     channels = problem.out_channels // problem.groups
     lanes = target.lanes(problem.dtype)
 
-    shallow = channels_in_sum(problem) < SHALLOW
+    shallow = target.slow_vectors and channels_in_sum(problem) < SHALLOW
 
     def waste(tile: Tile) -> tuple[bool, bool]:
         tail = blocks_of(problem, tile, target).tail
@@ -430,7 +430,7 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     blocks = blocks_of(problem, tile, target)
     taps = prod(problem.kernel_size) / (prod(problem.stride) if problem.op == "conv_transpose" else 1)
     steps = sizes.positions * taps * (problem.in_channels // problem.groups) * blocks.vectors * problem.groups
-    return steps * share_on_data(problem, sizes) / 3.5e9 / threads
+    return steps * share_on_data(problem, sizes) / target.vector_rate / threads
 
 
 @lru_cache(maxsize=64)

@@ -160,7 +160,7 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     taps = prod(problem.kernel_size) / (prod(problem.stride) if problem.op == "conv_transpose" else 1)
     vectors = -(-(problem.in_channels // problem.groups) // target.lanes(problem.dtype))
     each = taps * vectors * max(channels, 1 + channels / tile.positions) * dense.share_on_data(problem, sizes)
-    return sizes.positions * problem.groups * (each + 5 * channels + 8) / 3.5e9 / threads
+    return sizes.positions * problem.groups * (each + 5 * channels + 8) / target.vector_rate / threads
 
 
 DENSE_DOT = Algorithm("dense_dot", fits, variants, emit, pack, schedule, cost, reads=pixels_contiguous)

@@ -32,7 +32,7 @@ from polyconv.run.cpu.algorithms.record import (
     words,
 )
 from polyconv.run.cpu.emit import Value, Var
-from polyconv.run.cpu.target import Target
+from polyconv.run.cpu.target import CLOCK, Target
 from polyconv.run.problem import Array, Problem
 
 NAMES = (
@@ -277,6 +277,13 @@ def _axes(problem: Problem, phases: OutputPhases, grid: Sequence[int], runs: Seq
     return found
 
 
+def weight_bytes(problem: Problem, tile: Tile, target: Target) -> int:
+    """Bytes of the packed weights that the positions of one phase read, for one group."""
+    taps = ceil_div(prod(problem.kernel_size), prod(problem.stride) if problem.op == "conv_transpose" else 1)
+    terms = taps * problem.in_channels // problem.groups
+    return terms * blocks_of(problem, tile, target).lanes * problem.numpy_dtype().itemsize
+
+
 def _cut(
     problem: Problem, tile: Tile, target: Target, sizes: Sizes, phases: OutputPhases, grid: list[int], threads: int
 ) -> list[_Axis]:
@@ -284,7 +291,9 @@ def _cut(
     item = problem.numpy_dtype().itemsize
     limit = min(STRIP_BYTES, target.l2_bytes // 4)
     total = sizes.batch * problem.in_channels * prod(sizes.in_size) + sizes.positions * problem.out_channels
-    limit = min(limit, max(item * total // (4 * threads), 4096))
+    shared = threads == 1 or weight_bytes(problem, tile, target) > target.l2_bytes // 2
+    if not shared:  # otherwise the threads share out the output channels, and read the weights once for each strip
+        limit = min(limit, max(item * total // (4 * threads), 4096))
     runs = [1] * problem.ndim
     runs[-1] = max(1, grid[-1])
 
@@ -294,7 +303,7 @@ def _cut(
     while runs[-1] > 2 * tile.positions and room(runs) > limit:
         runs[-1] = ceil_div(runs[-1], 2)
     if problem.ndim > 1 and runs[-1] >= grid[-1]:
-        most = max(1, sizes.batch * grid[-2] * prod(grid[:-2]) // (4 * threads)) if threads > 1 else grid[-2]
+        most = grid[-2] if shared else max(1, sizes.batch * grid[-2] * prod(grid[:-2]) // (4 * threads))
         wanted = max(most, ceil_div(4 * tile.positions, max(1, grid[-1])))
         while runs[-2] < min(wanted, grid[-2]):
             runs[-2] += 1
@@ -329,6 +338,8 @@ def schedule(
     channels, taps = problem.in_channels // problem.groups, prod(problem.kernel_size)
     all_blocks, strips = blocks.count * problem.groups, sizes.batch * prod(axis.groups for axis in axes)
     chunk_blocks = -(-all_blocks // max(1, min(all_blocks, 4 * threads // strips))) if threads > 1 else all_blocks
+    whole = weight_bytes(problem, tile, target) * all_blocks // blocks.count
+    chunk_blocks = min(chunk_blocks, max(1, all_blocks * (target.l2_bytes // 2) // max(whole, 1)))
     block_chunks = ceil_div(all_blocks, chunk_blocks)
     most_taps = int(np.diff(phases.starts).max())
     stage = GROUP * item * max(sum(blocks.main), sum(blocks.tail))
@@ -387,11 +398,14 @@ def _table(
 
 
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
-    """As for pixels, plus a third of a cycle for every value that is transposed, six for one stored by itself."""
+    """As for pixels, plus some of a cycle for every value that is transposed, six cycles for one stored by itself."""
     moved = sizes.batch * problem.in_channels * prod(sizes.in_size) * 1.3 + sizes.positions * problem.out_channels
     scattered = problem.op == "conv_transpose" and problem.stride[-1] > 1
     stored = sizes.positions * problem.out_channels * 6.0 if scattered else 0.0
-    return dense.cost(problem, tile, target, sizes, threads) + (moved * 0.35 + stored) / 3.5e9 / threads
+    return (
+        dense.cost(problem, tile, target, sizes, threads)
+        + (moved * (0.35 if target.slow_vectors else 0.9) + stored) / CLOCK / threads
+    )
 
 
 DENSE_PLANAR = Algorithm("dense_planar", fits, variants, emit, pack, schedule, cost, rows_contiguous)

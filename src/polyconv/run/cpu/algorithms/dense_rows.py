@@ -35,7 +35,7 @@ from polyconv.run.cpu.algorithms.record import (
     words,
 )
 from polyconv.run.cpu.emit import Kernel, Value, Var
-from polyconv.run.cpu.target import Target
+from polyconv.run.cpu.target import CLOCK, Target
 from polyconv.run.problem import Array, Problem
 
 NAMES = (
@@ -94,9 +94,17 @@ def is_pointwise(problem: Problem) -> bool:
     return problem.op == "conv" and prod(problem.kernel_size) == 1 and prod(problem.stride) == 1
 
 
+def column_phases(problem: Problem) -> int:
+    """Output phases along the last axis."""
+    return problem.stride[-1] if problem.op == "conv_transpose" else 1
+
+
 # ---- the loop nest -------------------------------------------------------------------------------------------------
 def emit(problem: Problem, tile: Tile, target: Target) -> str:
-    """The module: one function, items are (phase, chunk of tiles, chunk of blocks)."""
+    """The module: one function, items are (phase, chunk of tiles, chunk of blocks).
+
+    The phases of neighbouring columns are worked on together, since their outputs share cache lines.
+    """
     return _RowsKernel(problem, tile, target).write()
 
 
@@ -120,8 +128,7 @@ class _RowsKernel:
         self.scattered = problem.op == "conv_transpose" and problem.stride[-1] > 1
         self.may_copy = is_pointwise(problem) and self.blocks.count > 1 and problem.groups == 1
         self.row_words = 2 + tile.vectors  # pointer, tap's number, a mask for each vector
-        self.stage = self.k.scratch
-        self.rows = self.k.at(self.k.scratch, tile.vectors * tile.channels * self.k.lanes)
+        self.rows = self.k.scratch
 
     @staticmethod
     def phase_fields(ndim: int) -> list[str]:
@@ -132,16 +139,25 @@ class _RowsKernel:
         """The module's text."""
         k, w = self.k, self.w
         names = self.phase_fields(self.problem.ndim)
+        columns = column_phases(self.problem)
         with k.loop(k.first, k.last) as item:
-            record = k.word_at(w["table"], (item // w["per_phase"]) * len(names))
-            phase = {name: k.load(k.word_at(record, place), "i64") for place, name in enumerate(names)}
             rest = item % w["per_phase"]
             start, low = (rest // w["block_chunks"]) * w["chunk_tiles"], (rest % w["block_chunks"]) * w["chunk_blocks"]
             high = k.minimum(low + w["chunk_blocks"], w["all_blocks"])
-            with k.loop(start, k.minimum(start + w["chunk_tiles"], phase["tiles"])) as number:
-                place, active, stride = self.locate(phase, number)
-                with k.loop(low, high, nonempty=True) as block:
-                    self.multiply(block, place, active, stride)
+
+            def tiles(column: Value) -> None:
+                record = k.word_at(w["table"], ((item // w["per_phase"]) * columns + column) * len(names))
+                phase = {name: k.load(k.word_at(record, place), "i64") for place, name in enumerate(names)}
+                with k.loop(start, k.minimum(start + w["chunk_tiles"], phase["tiles"])) as number:
+                    place, active, stride = self.locate(phase, number)
+                    with k.loop(low, high, nonempty=True) as block:
+                        self.multiply(block, place, active, stride)
+
+            if columns == 1:
+                tiles(k.integer(0))
+            else:
+                with k.loop(0, columns, nonempty=True) as column:
+                    tiles(column)
         return k.module()
 
     def locate(self, phase: dict[str, Value], number: Value) -> tuple[_Place, Value, Value]:
@@ -285,19 +301,23 @@ class _Body:
                 k.store_vector(value, k.at(out, v * lanes), mask=masks[v])
 
     def scatter(self, sums: list[list[Var]]) -> None:
-        """Positions lie a stride apart: through scratch, one store for each."""
-        k, w, lanes = self.parent.k, self.parent.w, self.parent.k.lanes
-        width = len(sums[0]) * lanes
-        for r, totals in enumerate(sums):
-            for v, total in enumerate(totals):
-                value = activate(k, self.parent.problem.activation, total.value)
-                k.store_vector(value, k.at(self.parent.stage, r * width + v * lanes))
-        step = w[f"out_stride{self.parent.problem.ndim - 1}"]
-        with k.loop(0, self.place.count, nonempty=True) as position:
-            out = k.at(k.byte_at(self.place.out, position * step), self.channel * w["plane"])
-            for r in range(len(sums)):
-                value = k.load(k.at(self.parent.stage, position + r * width))
-                k.store(value, k.at(out, w["plane"] * r))
+        """Positions lie a stride apart: spread over as many vectors, whose gaps are not written."""
+        k, w, lanes, step = self.parent.k, self.parent.w, self.parent.k.lanes, self.parent.problem.stride[-1]
+        for part in range(step):
+            ours = [(part * lanes + lane) % step == 0 for lane in range(lanes)]
+            if not any(ours):
+                continue
+            order = [(part * lanes + lane) // step if mine else -1 for lane, mine in enumerate(ours)]
+            gaps = self.mask(k.integer(sum(mine << lane for lane, mine in enumerate(ours))))
+            masks = [k.mask((self.place.count - v * lanes) * step - part * lanes) & gaps for v in range(len(sums[0]))]
+            for r, totals in enumerate(sums):
+                out = k.at(self.place.out, (self.channel + r) * w["plane"])
+                for v, total in enumerate(totals):
+                    value = activate(k, self.parent.problem.activation, total.value)
+                    k.store_vector(k.shuffle(value, value, order), k.at(out, (v * step + part) * lanes), mask=masks[v])
+
+
+LINE_CYCLES = 2.0  # for a cache line that comes from the L2
 
 
 # ---- run-time sizes ------------------------------------------------------------------------------------------------
@@ -336,10 +356,10 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
         record[f"grid{axis}"] = np.maximum(grids[:, axis], 1)
     table = np.concatenate([np.stack([record[name] for name in names], axis=1).ravel(), tap_words])
     tiles, blocks = max(1, int(record["tiles"].max())), blocks_of(problem, tile).count * problem.groups
-    chunk_blocks, chunk_tiles = _chunks(problem, target, tiles * len(grids), blocks, threads)
+    chunk_blocks, chunk_tiles = _chunks(problem, target, tiles * len(grids) // column_phases(problem), blocks, threads)
     tile_chunks, block_chunks = ceil_div(tiles, chunk_tiles), ceil_div(blocks, chunk_blocks)
     most_taps = int(np.diff(phases.starts).max())
-    copy_at = (tile.vectors * tile.channels * lanes * item + 8 * (2 + tile.vectors) * (most_taps + 1) + 127) & -128
+    copy_at = (8 * (2 + tile.vectors) * (most_taps + 1) + 127) & -128
     copied = problem.in_channels * tile.vectors * lanes * item if copies else 0
     per_axis: list[int] = []
     for a in range(ndim):
@@ -351,7 +371,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
         problem.out_channels * plane * item, plane, int(copies), copy_at, *per_axis,
     )  # fmt: skip
     reason = f"{len(grids)} phase(s), {tiles} tiles x {blocks} blocks, {chunk_tiles} x {chunk_blocks} an item"
-    items = len(grids) * tile_chunks * block_chunks
+    items = len(grids) // column_phases(problem) * tile_chunks * block_chunks
     return Schedule(arguments, (Phase("run0", items),), copy_at + copied, tables=(table,), reason=reason)
 
 
@@ -364,18 +384,26 @@ def _chunks(problem: Problem, target: Target, tiles: int, blocks: int, threads: 
 
 
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
-    """Cycles of a row: multiply-adds, or loads where they are more, for whole vectors."""
+    """Cycles of a row: multiply-adds, or loads where they are more, for whole vectors; and lines of the input.
+
+    These come from the L2 cache for every block of output channels, but where all that a tile reads stays in the L1.
+    """
     sizes = _flat(problem, sizes)
     step = problem.stride[-1] if problem.op == "conv_transpose" else 1
     vectors = ceil_div(ceil_div(max(1, sizes.out_size[-1]), step), target.lanes(problem.dtype))
     row_tiles = ceil_div(vectors, tile.vectors)
     channels = problem.out_channels // problem.groups
-    loads = 2 * vectors * ceil_div(channels, tile.channels) + channels * row_tiles
+    loads = 1.15 * (2 * vectors * ceil_div(channels, tile.channels) + channels * row_tiles)
     rows = sizes.positions / max(1, sizes.out_size[-1]) * step * problem.groups
     taps = prod(problem.kernel_size) / (prod(problem.stride) if problem.op == "conv_transpose" else 1)
-    inner = taps * (problem.in_channels // problem.groups) * max(vectors * channels, loads)
-    outside = row_tiles * (60 + 20 * taps) + vectors * channels * (4 if step == 1 else 30)
-    return rows * (inner * 1.04 + outside) / 3.6e9 / threads
+    terms = taps * (problem.in_channels // problem.groups)
+    inner = terms * max(vectors * channels, loads)
+    rows_read = prod(problem.kernel_size[:-1]) * (problem.in_channels // problem.groups)
+    read = rows_read * tile.vectors * target.vector_bytes
+    times = 1 if read <= 0.6 * target.l1_bytes else ceil_div(channels, tile.channels)
+    lines = terms * vectors * times * target.vector_bytes / 64
+    outside = row_tiles * (60 + 20 * taps) + vectors * channels * 4 * step + lines * LINE_CYCLES
+    return rows * (inner * 1.04 / target.vector_rate + outside / CLOCK) / threads
 
 
 DENSE_ROWS = Algorithm("dense_rows", fits, variants, emit, pack, schedule, cost, rows_contiguous)

@@ -8,7 +8,7 @@ from math import prod
 from polyconv.run.cpu.algorithms.lanes import cut, emit, pack, remainders_of, schedule
 from polyconv.run.cpu.algorithms.record import Algorithm, Sizes, rows_contiguous
 from polyconv.run.cpu.algorithms.sliding import Tile
-from polyconv.run.cpu.target import Target
+from polyconv.run.cpu.target import CLOCK, Target
 from polyconv.run.problem import Problem
 
 
@@ -39,7 +39,7 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     blocks = cut(problem, target)
     taps = prod(problem.kernel_size) / (prod(problem.stride) if problem.op == "conv_transpose" else 1)
     turned = 11 if problem.layout == "channels_first" else 0
-    return sizes.positions * blocks.count * (taps + turned) / 3.5e9 / threads
+    return sizes.positions * blocks.count * (taps / target.vector_rate + turned / CLOCK) / threads
 
 
 DEPTHWISE = Algorithm("depthwise", fits, variants, emit, pack, schedule, cost, rows_contiguous)

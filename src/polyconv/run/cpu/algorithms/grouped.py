@@ -8,7 +8,7 @@ from math import prod
 from polyconv.run.cpu.algorithms.lanes import cut, emit, pack, remainders_of, schedule
 from polyconv.run.cpu.algorithms.record import Algorithm, Sizes, rows_contiguous
 from polyconv.run.cpu.algorithms.sliding import Tile
-from polyconv.run.cpu.target import Target
+from polyconv.run.cpu.target import CLOCK, Target
 from polyconv.run.problem import Problem
 
 MOST_INPUTS = 16  # of a group: each is written out
@@ -50,8 +50,8 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     taps = prod(problem.kernel_size) / (prod(problem.stride) if problem.op == "conv_transpose" else 1)
     registers = blocks.all_lanes / target.lanes(problem.dtype)
     turned = 11 if problem.layout == "channels_first" else 0
-    steps = sizes.positions * registers * (taps * blocks.inputs * (1 + shuffles / 2) + turned)
-    return steps / 3.5e9 / threads
+    adds = taps * blocks.inputs / target.vector_rate
+    return sizes.positions * registers * (adds + (taps * blocks.inputs * shuffles / 2 + turned) / CLOCK) / threads
 
 
 GROUPED = Algorithm("grouped", fits, variants, emit, pack, schedule, cost, rows_contiguous)

@@ -23,7 +23,7 @@ import numpy as np
 
 from polyconv.run.cpu.algorithms.blocks import taps_first
 from polyconv.run.cpu.algorithms.record import FIXED_WORDS, Phase, Schedule, Sizes, aligned, words
-from polyconv.run.cpu.algorithms.sliding import AXIS, POINTERS, Slide, Tile, Window, job_names
+from polyconv.run.cpu.algorithms.sliding import COUNT, POINTERS, Slide, Tile, Window, job_names
 from polyconv.run.cpu.algorithms.turn import Turn
 from polyconv.run.cpu.emit import Kernel, Value, join
 from polyconv.run.cpu.target import Target
@@ -206,6 +206,7 @@ class _Module:
             x_pitch=self.x_lanes if self.staged else problem.in_channels,
             out_pitch=(blocks.lanes if self.turned else problem.out_channels) * out_step,
             activation=problem.activation,
+            several=None if self.staged else (loaded, stored, prod(problem.kernel_size) * blocks.inputs * lanes),
         )
         kernel = Kernel(name, self.target, problem.dtype)
         Slide(kernel, window, self.tile).write()
@@ -224,13 +225,27 @@ class _Module:
             x = k.at(w["x"], rest * w["batch_stride"])
             out = k.at(w["out"], rest * w["out_batch_stride"])
             start = run * w["run"]
-            with k.loop(start, k.minimum(start + w["run"], self.blocks.count), nonempty=True) as block:
-                self.block(block, x, out, low, high)
+            end = k.minimum(start + w["run"], self.blocks.count)
+            if self.staged:
+                with k.loop(start, end, nonempty=True) as block:
+                    self.block(block, k.integer(1), x, out, low, high)
+            elif self.blocks.full:
+                whole = k.minimum(end, self.blocks.full) - start
+                with k.when(whole > 0):
+                    self.block(start, whole, x, out, low, high, 0)
+            if not self.staged and self.blocks.rest:
+                last = k.integer(self.blocks.full)
+                with k.when(end > last):
+                    self.block(last, k.integer(1), x, out, low, high, int(self.blocks.full > 0))
         return join([*self.inner, self.k])
 
-    def block(self, block: Value, x: Value, out: Value, low: list[Value], high: list[Value]) -> None:
-        """One block of a box: where its channels are, then either width of block."""
+    def block(
+        self, block: Value, count: Value, x: Value, out: Value, low: list[Value], high: list[Value],
+        only: int | None = None,
+    ) -> None:  # fmt: skip
+        """Some blocks of a box: where their channels are, then either width of block (or the ``only`` one)."""
         k, blocks = self.k, self.blocks
+        k.store(count, self.job[COUNT])
         k.store(k.at(self.w["packed"], block * blocks.lanes), self.job["bias"])
         taps = prod(self.problem.kernel_size) * blocks.inputs
         weights = k.at(self.w["packed"], block * (blocks.lanes * taps) + blocks.all_lanes)
@@ -252,7 +267,9 @@ class _Module:
                 kind, k.at(x, first_in), k.at(out, first_out), weights, low, high, sizes, strides, out_strides
             )
 
-        if len(kinds) == 2:
+        if only is not None:
+            write(only)
+        elif len(kinds) == 2:
             k.choose(block < blocks.full, lambda: write(0), lambda: write(1))
         else:
             write(0)
@@ -354,7 +371,7 @@ class _Module:
 
 def job_bytes(ndim: int) -> int:
     """Room for a job, in whole cache lines."""
-    return -(-8 * (len(POINTERS) + ndim * len(AXIS)) // 64) * 64
+    return -(-8 * len(job_names(ndim)) // 64) * 64
 
 
 # ---- run-time sizes ------------------------------------------------------------------------------------------------
@@ -435,8 +452,14 @@ def boxes(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: i
         grain[-2] = max(tile.rows, 1)
     if problem.ndim > 2 and not staged:  # a narrow column, so that what neighbouring planes share stays in L1
         box[-2:] = [min(box[-2], 4), min(box[-1], tile.pixels)]
-    if problem.ndim == 2 and not staged and cache_sets(problem) <= 2 * FEW_SETS:  # as above, for neighbouring rows
-        box[-1] = min(box[-1], tile.pixels)
+    if problem.ndim == 2 and not staged:  # as above, for neighbouring rows, of as many blocks as the L1 holds
+        width = min(box[-1], tile.pixels)
+        columns = (width - 1) * problem.stride[-1] + (problem.kernel_size[-1] - 1) * problem.dilation[-1] + 1
+        window = problem.kernel_size[-2] * columns * target.vector_bytes * blocks.inputs
+        if not tile.rows and window <= target.l1_bytes // 2:
+            box[-1], run = width, min(run, target.l1_bytes // 2 // window)
+        elif cache_sets(problem) <= 2 * FEW_SETS:
+            box[-1] = width
     for axis in range(problem.ndim):
         while box[axis] > grain[axis] and (prod(box) * run * work > most_work or too_big()):
             half = -(-box[axis] // 2)
@@ -460,11 +483,11 @@ def gathers(problem: Problem, target: Target) -> bool:
     """Is a block's input gathered in scratch first (channels last), because its pixels share few sets of the L1 cache.
 
     Pixels a multiple of 1 KiB apart fall into four sets or fewer: not even the columns of one tile stay there. It pays
-    where they are read often enough: long or dilated kernels.
+    where they are read often enough: large kernels of several rows.
     """
     if problem.layout == "channels_first" or cache_sets(problem) > FEW_SETS:
         return False
-    return prod(problem.kernel_size) > FEW_TAPS or (prod(problem.kernel_size) > 1 and max(problem.dilation) > 1)
+    return prod(problem.kernel_size) > FEW_TAPS and prod(problem.kernel_size[:-1]) > 1
 
 
 @lru_cache(maxsize=256)

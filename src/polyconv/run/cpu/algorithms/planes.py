@@ -326,7 +326,7 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     lanes = target.lanes(problem.dtype)
     rows = sizes.positions * problem.out_channels / max(sizes.out_size[-1], 1)
     steps = rows * -(-sizes.out_size[-1] // lanes) * prod(problem.kernel_size)
-    return steps * 1.15 / 3.5e9 / threads
+    return steps * 1.15 / target.vector_rate / threads
 
 
 PLANES = Algorithm("planes", fits, variants, emit, pack, schedule, cost, rows_contiguous)

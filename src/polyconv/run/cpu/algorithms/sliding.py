@@ -6,6 +6,9 @@ and used by every (row, pixel, tap) of the tile that needs it. Taps whose row or
 rows by the bounds of a loop or a branch, columns by a branch each, in tiles that touch a border; other tiles have no
 tests at all. So nothing is padded, and a layer which is all border (7x7 on 7x7) does less work, not more.
 
+Where blocks lie side by side in memory a tile is computed for several of them before the next tile: that reads memory
+in its order, and the tests for borders are made once.
+
 Every output is bias + the sum over kernel rows, the group's inputs, then taps along the row, each in ascending order,
 in one accumulator: the same bits whatever the tile, border or thread.
 
@@ -16,13 +19,14 @@ window's own grid; a transposed convolution is one job per output phase.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from polyconv.run.cpu.activations import activate
 from polyconv.run.cpu.emit import Kernel, Value, Var
 
 POINTERS = ("x", "out", "weights", "bias")
+COUNT = "blocks"
 AXIS = ("size", "low", "high", "base", "taps", "pitch", "x_stride", "out_stride")
 
 
@@ -32,7 +36,7 @@ def job_names(ndim: int) -> tuple[str, ...]:
     ``x`` is input position 0, ``out`` is output position 0; ``pitch`` is that of the weights. Pitches and strides are
     in elements; of the last axis (and of the rows of a tile) those that `Window` fixes are not read.
     """
-    return (*POINTERS, *(f"{name}{axis}" for axis in range(ndim) for name in AXIS))
+    return (*POINTERS, COUNT, *(f"{name}{axis}" for axis in range(ndim) for name in AXIS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,8 @@ class Window:
     """What is fixed at code generation. ``kernel`` counts the taps; pitches are elements between neighbouring pixels.
 
     ``loaded`` channels are read for a pixel and give one vector of ``lanes`` for each of ``spread``: output lane i of
-    the n-th takes loaded channel ``spread[n][i]``. ``stored`` lanes are written.
+    the n-th takes loaded channel ``spread[n][i]``. ``stored`` lanes are written. With ``several`` a job is for as many
+    blocks as it says, tile by tile: elements from one to the next in the input, the output and the weights.
     """
 
     kernel: tuple[int, ...]
@@ -62,6 +67,7 @@ class Window:
     x_pitch: int
     out_pitch: int
     activation: str | None
+    several: tuple[int, int, int] | None = None
 
     @property
     def inputs(self) -> int:
@@ -87,37 +93,34 @@ class Slide:
 
     def write(self) -> None:
         """The loops over the output box, outermost axis first."""
-        bias = self.k.load_vector(self.w["bias"], self.window.lanes)
-        self.outer(0, self.w["x"], self.w["out"], self.w["weights"], [], bias)
+        self.outer(0, self.w["x"], self.w["out"], self.w["weights"], [])
 
     # ---- axes before the rows ------------------------------------------------------------------------------------
-    def outer(self, axis: int, x: Value, out: Value, weights: Value, rows: list[_Taps], bias: Value) -> None:
+    def outer(self, axis: int, x: Value, out: Value, weights: Value, rows: list[_Taps]) -> None:
         """Loop over the outputs of an outer axis; the taps of all of them are looped over inside the tile."""
         k, w = self.k, self.w
         last = self.ndim - 1
         if axis == last:
-            self.row_of_tiles(x, out, weights, rows, bias, None)
+            self.row_of_tiles(x, out, weights, rows, None)
             return
         if axis == last - 1 and self.tile.rows:
-            self.groups_of_rows(x, out, weights, rows, bias)
+            self.groups_of_rows(x, out, weights, rows)
             return
         with k.loop(w[f"low{axis}"], w[f"high{axis}"]) as place:
             taps = _Taps(self, axis, place)
             inner_out = k.at(out, place * w[f"out_stride{axis}"])
-            self.outer(axis + 1, x, inner_out, weights, [*rows, taps], bias)
+            self.outer(axis + 1, x, inner_out, weights, [*rows, taps])
 
-    def groups_of_rows(self, x: Value, out: Value, weights: Value, rows: list[_Taps], bias: Value) -> None:
+    def groups_of_rows(self, x: Value, out: Value, weights: Value, rows: list[_Taps]) -> None:
         """The rows of a tile together: groups of R output rows, the last one perhaps cut short."""
         k, w, axis = self.k, self.w, self.ndim - 2
         low, high, height = w[f"low{axis}"], w[f"high{axis}"], self.tile.rows
         with k.loop(low, high, height) as start:
             group = _Rows(start, k.minimum(k.integer(height), high - start))
-            self.row_of_tiles(x, k.at(out, start * w[f"out_stride{axis}"]), weights, rows, bias, group)
+            self.row_of_tiles(x, k.at(out, start * w[f"out_stride{axis}"]), weights, rows, group)
 
     # ---- tiles ---------------------------------------------------------------------------------------------------
-    def row_of_tiles(
-        self, x: Value, out: Value, weights: Value, rows: list[_Taps], bias: Value, group: _Rows | None
-    ) -> None:
+    def row_of_tiles(self, x: Value, out: Value, weights: Value, rows: list[_Taps], group: _Rows | None) -> None:
         """All tiles along the last axis; the last one, where it is cut short, skips the columns beyond the input."""
         k, w, window, axis = self.k, self.w, self.window, self.ndim - 1
         low, high, width = w[f"low{axis}"], w[f"high{axis}"], self.tile.pixels
@@ -126,21 +129,38 @@ class Slide:
             count = k.minimum(k.integer(width), high - start)
             column = start * window.stride[-1] + w[f"base{axis}"]
             spot = _Spot(
-                k.at(x, column * window.x_pitch), k.at(out, start * window.out_pitch), weights, bias, column, count
+                k.at(x, column * window.x_pitch), k.at(out, start * window.out_pitch), weights, w["bias"], column, count
             )
             inside = (column >= 0) & (column + columns < w[f"size{axis}"]) & (count >= width)
             if group:
                 inside = inside & (group.count >= self.tile.rows)
             k.choose(
                 inside,
-                lambda spot=spot: self.body(spot, rows, group, True),  # type: ignore[misc]
-                lambda spot=spot: self.body(spot, rows, group, False),  # type: ignore[misc]
+                lambda spot=spot: self.over_blocks(spot, rows, group, True),  # type: ignore[misc]
+                lambda spot=spot: self.over_blocks(spot, rows, group, False),  # type: ignore[misc]
             )
+
+    def over_blocks(self, spot: _Spot, rows: list[_Taps], group: _Rows | None, inside: bool) -> None:
+        """The tile of one block, or of several that lie side by side."""
+        if self.window.several is None:
+            self.body(spot, rows, group, inside)
+            return
+        k, (x_step, out_step, weights_step) = self.k, self.window.several
+        with k.loop(0, self.w[COUNT], nonempty=True) as block:
+            moved = replace(
+                spot,
+                x=k.at(spot.x, block * x_step),
+                out=k.at(spot.out, block * out_step),
+                weights=k.at(spot.weights, block * weights_step),
+                bias=k.at(spot.bias, block * self.window.lanes),
+            )
+            self.body(moved, rows, group, inside)
 
     def body(self, spot: _Spot, rows: list[_Taps], group: _Rows | None, inside: bool) -> None:
         """One tile: sum, activate, store."""
         height = self.tile.rows if group else 1
-        sums = [[self.k.var(spot.bias) for _ in range(self.tile.pixels)] for _ in range(height)]
+        bias = self.k.load_vector(spot.bias, self.window.lanes)
+        sums = [[self.k.var(bias) for _ in range(self.tile.pixels)] for _ in range(height)]
         flat = [total for line in sums for total in line]
         self.over_rows(
             rows, spot.x, spot.weights, flat, lambda x, weights: self.rows(spot, x, weights, group, sums, inside)

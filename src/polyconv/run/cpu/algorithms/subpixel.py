@@ -25,7 +25,7 @@ from polyconv.run.cpu.algorithms.dense_planar import PlanarKernel
 from polyconv.run.cpu.algorithms.gather import GROUP
 from polyconv.run.cpu.algorithms.record import Algorithm, Schedule, Sizes, ceil_div
 from polyconv.run.cpu.emit import SUFFIX, Value, Var, vector_of
-from polyconv.run.cpu.target import Target
+from polyconv.run.cpu.target import CLOCK, Target
 from polyconv.run.problem import Array, Problem
 
 
@@ -202,7 +202,7 @@ def reads(problem: Problem, sizes: Sizes) -> bool:
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
     """The plain convolution's time, and two cycles to bring each output to its place."""
     inner = dense.cost if problem.layout == "channels_last" else dense_planar.cost
-    outside = 2.0 * sizes.positions * problem.out_channels / 3.6e9
+    outside = 2.0 * sizes.positions * problem.out_channels / CLOCK
     return inner(_plain(problem), tile, target, _sizes(problem, sizes), threads) + outside / threads
 
 

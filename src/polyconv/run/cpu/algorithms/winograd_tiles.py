@@ -24,6 +24,7 @@ SHORT = {3: (4, 2), 5: (2,), 7: (4,)}  # taps of an axis -> outputs of a tile, t
 SHARE_OF_L2 = 0.5  # for V of a block of tiles
 FEWEST = 16  # channels of a group, in and out
 TOGETHER = 64  # channels, at least, whose groups are transformed together: the addresses are worked out once for them
+READING = 30e9  # bytes of U a second that a core reads from beyond its L2
 WORTH = 10e-6  # seconds a call must save before exactness on integers is given up
 
 
@@ -250,11 +251,12 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
         ]
     )
     vectors = shape.blocks.vectors * problem.groups
-    products = tiles * shape.points * shape.depth * vectors / 3.3e9
-    moved = tiles * shape.points * (shape.clusters * shape.row / shape.lanes * 4 + vectors * 3.5) / 3.3e9
+    rate = 0.94 * target.vector_rate
+    products = tiles * shape.points * shape.depth * vectors / rate
+    moved = tiles * shape.points * (shape.clusters * shape.row / shape.lanes * 4 + vectors * 3.5) / rate
     block, _ = blocking(shape, target, max(tiles, 1), max(threads, 2), item)
     u_bytes = shape.points * shape.depth * shape.blocks.lanes * problem.groups * item
-    reading = u_bytes * -(-max(tiles, 1) // block) / 45e9
+    reading = u_bytes * -(-max(tiles, 1) // block) / READING
     return (1.15 * (max(products, reading) + moved) + WORTH) / threads
 
 
