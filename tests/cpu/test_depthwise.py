@@ -62,9 +62,11 @@ def test_equals_the_oracle(layer, layout, target):
 
 GATHERED = [
     Layer("conv", (256, 256), (3, 5), (3, 5), padding=((1, 1), (2, 1)), batch=1),
-    Layer("conv", (128, 128), (3,), (13,), stride=(2,), dilation=(3,), padding=((2, 2),), batch=1, dtype="float64"),
-    Layer("conv", (256, 512), (2, 1, 2), (3, 2, 4), dilation=(1, 1, 2), padding=((1, 0), (0, 0), (0, 1)), batch=1),
-    Layer("conv_transpose", (256, 256), (13,), (3,), stride=(2,), padding=((1, 0),), batch=1),
+    Layer(
+        "conv", (128, 128), (5, 3), (13, 4), stride=(2, 1), dilation=(3, 1), padding=((2, 2), (0, 1)), dtype="float64"
+    ),
+    Layer("conv", (256, 512), (2, 1, 7), (3, 2, 4), dilation=(1, 1, 2), padding=((1, 0), (0, 0), (4, 5)), batch=1),
+    Layer("conv_transpose", (256, 256), (4, 5), (3, 2), stride=(2, 3), padding=((1, 0), (0, 1)), batch=1),
 ]
 
 
