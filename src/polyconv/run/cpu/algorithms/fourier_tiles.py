@@ -307,13 +307,13 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     shape = shape_of_tile(problem, tile, target)
     tiles = max(1, sizes.batch * product(counts_of(shape, sizes.out_size)))
     _, rounds = rounds_of(shape, tiles)
-    products = tiles * shape.frequencies * 4 * shape.depth * shape.blocks / 3.3e9
+    products = tiles * shape.frequencies * 4 * shape.depth * shape.blocks / (0.94 * target.vector_rate)
     weights = 4 * 2 * shape.frequencies * shape.depth * shape.blocks * shape.lanes
     if weights <= min(FEW_WEIGHTS, target.l3_bytes // 2):  # read beside the products
         products = max(products, rounds * weights / (60e9 if weights <= 2 * target.l2_bytes else 25e9))
     else:
         products += rounds * weights / 12e9
-    transforms = tiles * shape.transform_work(problem.in_channels + problem.out_channels) / 4e9
+    transforms = tiles * shape.transform_work(problem.in_channels + problem.out_channels) / target.vector_rate
     moved = 2 * tiles * tile_bytes(shape) / 20e9
     return (1.15 * (products + transforms + moved) + WORTH) / threads
 
@@ -345,7 +345,7 @@ def cost_depthwise(problem: Problem, tile: Tile, target: Target, sizes: Sizes, t
     tiles = max(1, sizes.batch * product(counts_of(shape, sizes.out_size)))
     work = shape.transform_work(2 * problem.in_channels) + 6 * shape.frequencies * shape.blocks
     weights = 4 * 2 * shape.frequencies * shape.blocks * shape.lanes
-    rate = 5e9 if target.vector_registers >= 32 else 2.5e9
+    rate = target.vector_rate if target.vector_registers >= 32 else target.vector_rate / 2
     return (1.15 * tiles * (work / rate + weights / 20e9) + WORTH) / threads
 
 
