@@ -148,7 +148,7 @@ def test_blocks_are_run(tools):
 FAULTY = {
     "python": ("```python\nassert 1 == 2\n```", "AssertionError"),
     "console": ("```console\npolyconv count nothing --input 1x5x5\n```", "ended with status 2"),
-    "picture": ("```{polyconv} conv 3x3 1 stirde 2\n```", "Did you mean 'stride'"),
+    "picture": ("```{polyconv} conv 3x3 1 stirde 2\n```", "did you mean 'stride'"),
     "numbers": ("```{numbers}\nconv 3x3 1 @ 1x2x2\n```", "conv 3x3 1 @ 1x2x2: "),
     "formula": ("$\\nosuchsign$", "cannot be read"),
     "link": ("[](nowhere.md)", "nowhere.md"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 
 import pytest
 
@@ -97,8 +97,8 @@ def test_counting_resnet50_is_quick() -> None:
     net = resnet50()
     net.count((1, 3, 224, 224))
     times = []
-    for size in (225, 227, 229):  # sizes not seen before
-        start = perf_counter()
+    for size in range(225, 239, 2):  # sizes not seen before
+        start = process_time()  # not the time that others take of this machine
         net.count((1, 3, size, size))
-        times.append(perf_counter() - start)
+        times.append(process_time() - start)
     assert min(times) < 0.05, f"{min(times) * 1e3:.0f} ms"
