@@ -173,6 +173,7 @@ def save(drawing: Drawing, stem: Path, options: dict[str, Any]) -> str:
     if _has_pixels(pictures):
         if len(pictures) > 1:
             stem.with_suffix(".webp").write_bytes(raster.webp(pictures, options.get("fps", 0.8), 1.5))
+            drawing.save(stem.with_suffix(".png"), scale=1.5)  # for a reader who wants no motion
         else:
             drawing.save(stem.with_suffix(".webp"), scale=1.5)
         return ".webp"
@@ -195,6 +196,9 @@ def visit(translator: Any, node: film_node) -> None:
             f'<img class="only-{theme}" src="{stem}{node["extension"]}" alt="{escape(node["alt"])}" '
             f'width="{node["width"]}" height="{node["height"]}" loading="lazy">'
         )
+        if node["moves"] and node["extension"] == ".webp":  # the SVG stops by itself
+            still = f'<source media="(prefers-reduced-motion: reduce)" srcset="{stem}.png">'
+            image = f"<picture>{still}{image}</picture>"
         images.append(image)
     opening = f'<div class="polyconv-stage" tabindex="0" role="group" aria-label="{escape(node["title"])}">'
     translator.body.append(f"{opening}{''.join(images)}</div>")
