@@ -27,9 +27,9 @@ MOST_LAYERS = 4  # of a chain
 CALL_SECONDS = 2e-6  # one more layer that is called by itself: the call, a result's memory, a fork and join
 BAND_SECONDS = 0.4e-6  # one more call of a kernel from a program
 BYTES_PER_SECOND = 35e9  # what lies between two layers, written and read again by all threads, outside their caches
-WEIGHTS_PER_SECOND = 30e9  # weights that do not stay in the L2, by each thread
+WEIGHTS_PER_SECOND = 40e9  # what of the weights does not stay in the L2, read again for a band, by each thread
 SHARE_OF_L2 = 0.5  # for a band's part of the input, of all buffers and of the output
-UNEVEN = 0.05  # of an item's time: what is lost where threads do not run at the same speed
+UNEVEN = 0.03  # of an item's time: what is lost where threads do not run at the same speed
 WORTH = 0.97  # a chain is fused where it takes less than this part of the time
 
 
@@ -71,6 +71,7 @@ class Member:
         problem = self.layer.problem
         return prod(problem.weight_shape() or (0,)) * problem.numpy_dtype().itemsize
 
+    @cached_property
     def takes_bands(self) -> bool:
         """Does the algorithm compute some rows by themselves, and read them out of a larger array."""
         sizes, link = self.sizes, self.link
@@ -96,7 +97,7 @@ class Bands:
 
 def possible(members: Sequence[Member]) -> bool:
     """Can these layers run as one: there is something to compute, and every kernel reads bands."""
-    return all(0 not in member.in_shape and 0 not in member.out_size and member.takes_bands() for member in members)
+    return all(0 not in member.in_shape and 0 not in member.out_size and member.takes_bands for member in members)
 
 
 def best_bands(members: Sequence[Member]) -> Bands:
@@ -111,7 +112,7 @@ def best_bands(members: Sequence[Member]) -> Bands:
     most = _rows(members, grain)
     far = 2 * between / BYTES_PER_SECOND * threads * _beyond_cache(members, most)
     weights = sum(member.weight_bytes for member in members)
-    again = weights / WEIGHTS_PER_SECOND if weights > layer.target.l2_bytes * SHARE_OF_L2 else 0.0
+    again = max(weights - layer.target.l2_bytes, 0) / WEIGHTS_PER_SECOND
     found = []
     for share in (1, 2) if threads > 1 else (1,):
         wanted = min(ceil_div(share * threads, batch), height)
