@@ -33,17 +33,17 @@ def work(seed: int) -> bytes:
     return kinds[seed % len(kinds)]().tobytes()
 
 
-def disagreements(run, seeds: range) -> list[int]:
-    """Seeds whose result from eight threads at once differs from the one of a single thread."""
+def disagreements(run, seeds: range, threads: int = 8) -> list[int]:
+    """Seeds whose result from several threads at once differs from the one of a single thread."""
     alone = {seed: run(seed) for seed in seeds}
-    barrier = threading.Barrier(8)
+    barrier = threading.Barrier(threads)
 
     def everything(_: int) -> list[int]:
         barrier.wait()
         return [seed for seed in seeds if run(seed) != alone[seed]]
 
-    with ThreadPoolExecutor(8) as pool:
-        return sorted({seed for wrong in pool.map(everything, range(8)) for seed in wrong})
+    with ThreadPoolExecutor(threads) as pool:
+        return sorted({seed for wrong in pool.map(everything, range(threads)) for seed in wrong})
 
 
 def test_operators_from_many_threads():
@@ -59,6 +59,34 @@ def test_one_model_from_many_threads():
         return model(x).tobytes()
 
     assert disagreements(run, range(24)) == []
+
+
+def bound(text: str, layout: str):
+    net = pc.network(text)
+    return net.bind(net.weights(in_channels=16, seed=1), layout=layout)
+
+
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+def test_one_model_from_32_threads(layout):
+    """Winograd, Fourier, pooling, a chain run as one, several threads a call; also where all meet a new shape at once."""
+    text = "conv 3x3 32 same relu | conv 9x9 16 same | depthwise 3x3 same | pointwise 24 silu | maxpool 2x2"
+    model = bound(text, layout)
+
+    def run(seed: int) -> bytes:
+        shape = (1 + seed % 2, 16, 25 + seed, 38) if layout == "channels_first" else (1 + seed % 2, 25 + seed, 38, 16)
+        return model(np.random.default_rng(seed).standard_normal(shape).astype("float32")).tobytes()
+
+    assert disagreements(run, range(6), 32) == []
+    alone = {seed: run(seed) for seed in range(6)}
+    model = bound(text, layout)  # what ``run`` calls from here on
+    barrier = threading.Barrier(32)
+
+    def first(number: int) -> bool:
+        barrier.wait()
+        return run(number % 6) == alone[number % 6]
+
+    with ThreadPoolExecutor(32) as pool:
+        assert all(pool.map(first, range(32)))
 
 
 def test_the_check_can_fail():
