@@ -68,7 +68,7 @@ def bound(text: str, layout: str):
 
 @pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
 def test_one_model_from_32_threads(layout):
-    """Winograd, Fourier, pooling, a chain run as one, several threads a call; also where all meet a new shape at once."""
+    """Layers by several algorithms, some run as one; also where all threads meet a new shape at once."""
     text = "conv 3x3 32 same relu | conv 9x9 16 same | depthwise 3x3 same | pointwise 24 silu | maxpool 2x2"
     model = bound(text, layout)
 

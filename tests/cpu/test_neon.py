@@ -1,4 +1,4 @@
-"""Code for 64-bit Arm, emitted and assembled for every algorithm, in each layout and dtype it takes; it is not run here.
+"""Code for 64-bit Arm, emitted and assembled for every algorithm, in each layout and dtype it takes; it is not run.
 
 Each algorithm in a process of its own: LLVM ends the process over code that it cannot generate.
 """
