@@ -48,11 +48,11 @@ class Member:
         return self.layer.sizes(self.in_shape, self.padding, self.out_size)
 
     @cached_property
-    def chosen(self) -> tuple[float, chain.Link]:
-        """Seconds on one thread, and the link: the algorithm that runs the layer by itself as well."""
-        algorithm, tile, _, seconds, _ = self.layer.choose(self.sizes)
+    def chosen(self) -> tuple[float, chain.Link, bool]:
+        """Seconds on one thread, the link (the algorithm that runs the layer by itself as well), and if measured."""
+        algorithm, tile, _, seconds, measured = self.layer.choose(self.sizes)
         problem = self.layer.problem
-        return seconds, chain.Link(problem, self.sizes.in_size, self.padding, self.out_size, algorithm, tile)
+        return seconds, chain.Link(problem, self.sizes.in_size, self.padding, self.out_size, algorithm, tile), measured
 
     @property
     def link(self) -> chain.Link:
@@ -235,9 +235,11 @@ class CompiledChain:
         program, bands = self.program, self.bands
         axis = "positions" if len(self.members[0].out_size) == 1 else "rows"
         memory = bands.threads * program.scratch_bytes / 1024
+        again = max(0.0, 100 * (program.computed - 1))
         lines = []
         for number, (name, member) in enumerate(zip(names, self.members, strict=True)):
-            how = f"{name} {member.link.algorithm.name} {member.link.tile}, "
+            measured = " (measured)" if member.chosen[2] else ""
+            how = f"{name} {member.link.algorithm.name} {member.link.tile}{measured}, "
             if number:
                 lines.append(f"{how}fused with stage {names[0]}")
                 continue
@@ -246,7 +248,7 @@ class CompiledChain:
                 f"{program.rows} {axis}, {program.runs} run(s) a picture, {bands.threads} thread(s), "
                 f"{memory:.0f} KiB of workspace, expected {bands.seconds * 1e6:.0f} us instead of "
                 f"{bands.apart * 1e6:.0f}: what is between the layers stays in a buffer of "
-                f"{program.buffer_bytes / 1024:.0f} KiB, {100 * (program.computed - 1):.0f} % of it computed twice"
+                f"{program.buffer_bytes / 1024:.0f} KiB, {again:.0f} % of it computed twice"
             )
         return lines
 
