@@ -209,6 +209,7 @@ class Model:
         if self._fusing == "off" or not self._sequences:
             return
         from polyconv.run import fuse
+        from polyconv.run.cpu.machine import WrongCode
         from polyconv.run.plan import CompiledLayer
 
         for sequence in self._sequences:
@@ -218,14 +219,18 @@ class Model:
                 inner = flowing[fused.node.inputs[0]]
                 prepared = self._prepare(index, fused, fused.layer, inner, dtype)
                 member = None
-                if isinstance(prepared, CompiledLayer):
+                if isinstance(prepared, CompiledLayer) and not prepared.gave_up:
                     shape = self._full_shape(batch, inner)
                     member = fuse.Member(prepared, shape, *sizes_of(fused.layer, inner[1:]))
                 members.append(member)
             for start, part in _without_gaps(members):
                 for first, last, bands in fuse.chains(part, self._fusing):
                     numbers = list(sequence[start + first : start + last])
-                    yield numbers, fuse.CompiledChain(part[first:last], bands)
+                    try:
+                        chain = fuse.CompiledChain(part[first:last], bands)
+                    except WrongCode:  # one by one, each layer finds another algorithm
+                        continue
+                    yield numbers, chain
 
     def _full_shape(self, batch: int, shape: Sizes) -> Sizes:
         """The array's shape in the model's layout, for (channels, *spatial)."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import warnings
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ from polyconv.run.choices import Choice
 from polyconv.run.cpu import algorithms, buffers, machine, pool
 from polyconv.run.cpu.algorithms.record import Algorithm, Schedule, Sizes
 from polyconv.run.cpu.target import Target, host
-from polyconv.run.problem import Array, Pads, Problem
+from polyconv.run.problem import Array, Pads, Prepared, Problem
 
 MAX_SHAPES = 256  # shapes a layer remembers; the oldest are forgotten
 ONE_THREAD_SECONDS = 8e-6  # work below this is faster on the calling thread alone
@@ -119,6 +120,7 @@ class _Plan:
     threads: int
     seconds: float
     measured: bool = False
+    instead: Prepared | None = None  # runs in place of machine code
 
 
 class CompiledLayer:
@@ -143,10 +145,13 @@ class CompiledLayer:
         self._packed: dict[tuple[str, Hashable], Array] = {}
         self._plans: dict[tuple[object, ...], _Plan] = {}
         self._lock = threading.Lock()
+        self._wrong: set[str] = set()  # algorithms whose code gave wrong results here
 
     def __call__(self, x: Array, padding: Pads, out_size: tuple[int, ...]) -> Array:
         """Run the layer."""
         plan = self._plan(x.shape, x.strides, x.flags.aligned, padding, out_size)
+        if plan.instead is not None:
+            return plan.instead(x, padding, out_size)
         out = plan.allocate(plan.out_shape, x.dtype)
         if plan.call is not None:
             plan.call(np.array(x, order="C", subok=False) if plan.copies else x, out)
@@ -155,6 +160,8 @@ class CompiledLayer:
     def at(self, in_shape: tuple[int, ...], padding: Pads, out_size: tuple[int, ...]) -> Callable[[Array], Array]:
         """The layer for inputs of one shape: for a contiguous one, nothing is looked up."""
         plan = self._plan(in_shape, self._strides(in_shape), True, padding, out_size)
+        if plan.instead is not None:
+            return plan.instead.at(in_shape, padding, out_size)
         call, allocate, shape, dtype = plan.call, plan.allocate, plan.out_shape, self.problem.numpy_dtype()
         if call is None:
             return lambda x: allocate(shape, dtype)
@@ -176,13 +183,16 @@ class CompiledLayer:
     def explain(self, in_shape: tuple[int, ...], padding: Pads, out_size: tuple[int, ...]) -> str:
         """Algorithm, tile, threads, memory, expected time and the reason."""
         plan = self._plan(in_shape, self._strides(in_shape), True, padding, out_size)
+        wrong = f"; wrong results here, so not used: {', '.join(sorted(self._wrong))}" if self._wrong else ""
+        if plan.instead is not None:
+            return plan.instead.explain(in_shape, padding, out_size) + wrong
         if plan.schedule is None:
             return "nothing to compute: the output is empty"
         memory = plan.schedule.workspace_bytes + plan.threads * plan.schedule.scratch_bytes
         how = "measured" if plan.measured else "expected"
         return (
             f"{plan.algorithm.name} {plan.tile}, {plan.threads} thread(s), {memory / 1024:.0f} KiB of workspace, "
-            f"{how} {plan.seconds * 1e6:.0f} us: {plan.schedule.reason}"
+            f"{how} {plan.seconds * 1e6:.0f} us: {plan.schedule.reason}{wrong}"
         )
 
     def _plan(
@@ -196,12 +206,50 @@ class CompiledLayer:
         key = (shape, strides, is_aligned, padding, out_size)
         plan = self._plans.get(key)
         if plan is None:
-            plan = self._make_plan(shape, strides, is_aligned, padding, out_size)
+            plan = self._sound_plan(shape, strides, is_aligned, padding, out_size)
             with self._lock:
                 while len(self._plans) >= MAX_SHAPES:
                     self._plans.pop(next(iter(self._plans)))
                 self._plans[key] = plan
         return plan
+
+    def _sound_plan(
+        self,
+        shape: tuple[int, ...],
+        strides: tuple[int, ...],
+        is_aligned: bool,
+        padding: Pads,
+        out_size: tuple[int, ...],
+    ) -> _Plan:
+        """A plan by an algorithm whose code is right on this machine; by NumPy where there is none."""
+        while not self.gave_up:
+            try:
+                return self._make_plan(shape, strides, is_aligned, padding, out_size)
+            except machine.WrongCode as wrong:
+                if self._known is None:  # the algorithm was asked for by name
+                    raise
+                warnings.warn(str(wrong), RuntimeWarning, stacklevel=2)
+                self._leave_out(wrong.algorithm)
+        from polyconv.run.numpy_engine import NumpyEngine
+
+        out_shape, dtype = self.problem.out_shape(shape[0], out_size), self.problem.numpy_dtype()
+        algorithm, tile = self._candidates(self.problem)[0]
+        sizes = self.sizes(shape, padding, out_size)
+        instead = NumpyEngine().prepare(self.problem, self._weight, self._bias)
+        allocate = buffers.allocator(out_shape, dtype)
+        return _Plan(algorithm, tile, sizes, None, None, out_shape, allocate, False, 1, 0.0, instead=instead)
+
+    @property
+    def gave_up(self) -> bool:
+        """Is there no algorithm left whose machine code is right here."""
+        return bool(self._wrong) and not self.choices
+
+    def _leave_out(self, name: str) -> None:
+        """Plan without an algorithm from now on."""
+        with self._lock:
+            self._wrong.add(name)
+            self.choices = [pair for pair in self.choices if pair[0].name != name]
+            self._known = {shape: one for shape, one in (self._known or {}).items() if one.algorithm != name}
 
     def _make_plan(
         self,
@@ -308,12 +356,24 @@ class CompiledLayer:
         if functions is None:
             functions = self._functions[key] = machine.load_recipe(
                 f"{algorithm.name}\n{tile}\n{self.problem}",
-                lambda: algorithm.emit(self.problem, tile, self.target),
+                lambda: self._emit(algorithm, tile),
                 symbols,
                 self.target,
                 str(self.problem),
+                lambda link: self._try(algorithm, tile, link),
             )
         return functions
+
+    def _emit(self, algorithm: Algorithm, tile: Hashable) -> str:
+        from polyconv.run import trial
+
+        trial.refuse_known(algorithm, self.problem, self.target)
+        return algorithm.emit(self.problem, tile, self.target)
+
+    def _try(self, algorithm: Algorithm, tile: Hashable, link: Any) -> None:
+        from polyconv.run import trial
+
+        trial.check(algorithm, tile, self.problem, self.target, link)
 
     def pack(self, algorithm: Algorithm, tile: Hashable) -> Array:
         """The weights as this algorithm and tile read them, packed once."""

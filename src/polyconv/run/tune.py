@@ -7,6 +7,7 @@ code cache (`polyconv.run.choices`), where models bound later find it: ``explain
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from polyconv.run import choices
 from polyconv.run.bench.timing import time_calls
 from polyconv.run.choices import Choice
 from polyconv.run.cpu.algorithms.record import Algorithm
+from polyconv.run.cpu.machine import WrongCode
 from polyconv.run.model import Model, Stage
 from polyconv.run.plan import CompiledEngine, CompiledLayer
 from polyconv.run.problem import Array, Layout
@@ -113,7 +115,8 @@ def tune(
             layer = stage.prepared
             if isinstance(layer, CompiledLayer):
                 key = (layer.problem, stage.in_shape, stage.padding)
-                if key not in seen:
+                layer.explain(stage.in_shape, stage.padding, stage.out_size)  # leaves out what is wrong on this machine
+                if key not in seen and not layer.gave_up:
                     seen.add(key)
                     found.append(_tune(stage, layer, one, seconds))
     return found
@@ -165,7 +168,8 @@ def _ways(stage: Stage, layer: CompiledLayer, weight: Array | None, bias: Array 
         for threads in sorted(numbers):
             same = (algorithm.name, tile, threads) == (planned.algorithm, planned.tile, planned.threads)
             if cost <= NEAR * costs[place] and not same:
-                ways.append(way(algorithm, tile, threads))
+                with contextlib.suppress(WrongCode):
+                    ways.append(way(algorithm, tile, threads))
     return ways, planned
 
 

@@ -39,6 +39,17 @@ class Function:
     address: int
 
 
+class WrongCode(RuntimeError):  # noqa: N818 (a finding about the code, not about the call)
+    """Machine code of an algorithm gives wrong results on this machine (`polyconv.run.trial`)."""
+
+    def __init__(self, algorithm: str, message: str) -> None:
+        super().__init__(message)
+        self.algorithm = algorithm
+
+
+Trial = Callable[[Callable[[Sequence[str]], dict[str, Function]]], None]
+
+
 def binding() -> ModuleType:
     """``llvmlite.binding``, imported and initialised at the first use (26 to 40 ms). Call with ``LOCK`` held."""
     if "binding" not in _state:
@@ -98,7 +109,12 @@ def load_all(ir: str, symbols: Sequence[str], target: Target, what: str = "a ker
 
 
 def load_recipe(
-    recipe: str, emit: Callable[[], str], symbols: Sequence[str], target: Target, what: str = "a kernel"
+    recipe: str,
+    emit: Callable[[], str],
+    symbols: Sequence[str],
+    target: Target,
+    what: str = "a kernel",
+    trial: Trial | None = None,
 ) -> dict[str, Function]:
     """As ``load_all``, but the IR is written only when no object made from it is at hand.
 
@@ -110,6 +126,8 @@ def load_recipe(
         symbols: the functions' names in it.
         target: the machine it is for.
         what: named in the message when something fails: the layer this code is for.
+        trial: called when code was compiled, before it is kept, with what links its functions; where it raises, the
+            code is neither kept nor used.
 
     Raises:
         RuntimeError: the code could not be made or linked.
@@ -122,18 +140,23 @@ def load_recipe(
             if remembered is None or os.environ.get("POLYCONV_DUMP"):
                 ir = emit()
                 key = key_of(ir, target)
+                loaded = _load(key, lambda: ir, tuple(symbols), target, what, trial)
                 cache.write(name, key.encode())
-                loaded = _load(key, lambda: ir, tuple(symbols), target, what)
             else:
                 key = remembered.decode()
-                loaded = _load(key, emit, tuple(symbols), target, what)
+                loaded = _load(key, emit, tuple(symbols), target, what, trial)
             _recipes[name] = key
             return loaded
-    return _load(key, emit, tuple(symbols), target, what)
+    return _load(key, emit, tuple(symbols), target, what, trial)
 
 
 def _load(
-    key: str, emit: Callable[[], str], symbols: tuple[str, ...], target: Target, what: str
+    key: str,
+    emit: Callable[[], str],
+    symbols: tuple[str, ...],
+    target: Target,
+    what: str,
+    trial: Trial | None = None,
 ) -> dict[str, Function]:
     known = _loaded.get((key, symbols))
     if known is not None:
@@ -143,10 +166,16 @@ def _load(
             code = None if os.environ.get("POLYCONV_DUMP") else cache.read(key)
             if code is None:
                 code = compile(emit(), target, what)
+                if trial is not None:
+                    trial(lambda names: _functions(code, tuple(names), target, what))
                 cache.write(key, code)
-            addresses = _link(code, symbols, target, what)
-            _loaded[key, symbols] = {symbol: Function(symbol, address) for symbol, address in addresses.items()}
+            _loaded[key, symbols] = _functions(code, symbols, target, what)
         return _loaded[key, symbols]
+
+
+def _functions(code: bytes, symbols: tuple[str, ...], target: Target, what: str) -> dict[str, Function]:
+    """An object's functions, linked."""
+    return {symbol: Function(symbol, address) for symbol, address in _link(code, symbols, target, what).items()}
 
 
 def _link(code: bytes, symbols: tuple[str, ...], target: Target, what: str) -> dict[str, int]:
