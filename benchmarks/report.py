@@ -21,6 +21,7 @@ page from the results. float32, {threads} threads for every library.
 - **Answers first.** Every library's answer to every layer is compared with a float64 reference that shares no code with
   any of them, and differs by at most 2e-4 of the largest value (rounding stays under 1e-5; bfloat16, TF32 or a lost tap
   do not fit). What is wrong is listed and not timed.
+- **Inputs** start on a cache line, in the layout that each library is given, as the libraries' own arrays do.
 - **One at a time.** Each library runs in a process of its own, pinned to the same cores, and is stopped (SIGSTOP)
   while another works, spinning threads included.
 - **Interleaved rounds.** On each layer every round times every library, in an order that moves on by one, so that a

@@ -53,7 +53,13 @@ class Library:
 
 
 def _in_layout(x: Array, layout: Layout) -> Array:
-    return x if layout == "channels_first" else np.ascontiguousarray(np.moveaxis(x, 1, -1))
+    """The input as a library is given it: in its layout, on a cache line, as the libraries' own arrays lie."""
+    moved = x if layout == "channels_first" else np.moveaxis(x, 1, -1)
+    room = np.empty(moved.nbytes + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    placed = room[start : start + moved.nbytes].view(moved.dtype).reshape(moved.shape)
+    placed[...] = moved
+    return placed
 
 
 def _channels_first(y: Array, layout: Layout) -> Array:
@@ -75,7 +81,7 @@ def _torch(case: Case, x: Array, weights: list[Weights], variant: str, folder: P
     torch = import_module("torch")
     torch.set_num_threads(threads_allowed())
     last = variant == "torch_channels_last"
-    call = torch_model.build(torch, case, x, weights, channels_last=last)
+    call = torch_model.build(torch, case, _in_layout(x, "channels_first"), weights, channels_last=last)
     return Run(call, lambda: call().contiguous().numpy().reshape(_unlifted(case, call().shape)))
 
 
