@@ -8,6 +8,7 @@ from math import prod
 import numpy as np
 import pytest
 
+import oracle
 import polyconv as pc
 from cpu.forced import TARGETS, guarded
 from polyconv.geometry import Axis
@@ -22,8 +23,8 @@ from polyconv.run.plan import CompiledEngine
 LAYOUTS = ("channels_last", "channels_first")
 
 
-def members_of(text, shape, layout, dtype="float32", engines=None, target=None):
-    """The layers of a network in a row, for an input of (batch, channels, *spatial)."""
+def members_of(text, shape, layout, dtype="float32", engines=None, target=None, whole=False):
+    """The layers of a network in a row, for an input of (batch, channels, *spatial); weights are whole if asked."""
     network = pc.network(text)
     weights = network.weights(in_channels=shape[1], seed=3)
     channels, size, found = shape[1], shape[2:], []
@@ -33,6 +34,9 @@ def members_of(text, shape, layout, dtype="float32", engines=None, target=None):
         padding, out_size = sizes_of(node.layer, size)
         full = (shape[0], channels, *size) if layout == "channels_first" else (shape[0], *size, channels)
         arrays = [weights.get(f"{node.name}.{kind}") for kind in ("weight", "bias")]
+        if whole:
+            draw = np.random.default_rng(number)
+            arrays = [None if a is None else draw.integers(-2, 3, a.shape) for a in arrays]
         layer = engine.prepare(problem, *(None if a is None else a.astype(dtype) for a in arrays))
         found.append(Member(layer, full, padding, out_size))
         channels, size = problem.out_channels, out_size
@@ -115,6 +119,72 @@ def test_the_bits_of_the_layers_one_by_one(seed):
         members = members_of(text.split(" | ")[0] + " | pointwise 5", (2, 18, *shape[2:]), layout)
     ways = [(draw.randint(1, 9), draw.randint(1, 4), draw.choice([1, 2])) for _ in range(4)]
     check(members, [*ways, (1000, 1, 1)])
+
+
+# text, input shape, and what the oracle is asked for each layer
+AGAINST_THE_ORACLE = [
+    (
+        "depthwise 3x3 same relu | pointwise 7 relu",
+        (2, 5, 11, 9),
+        [
+            (oracle.conv, {"padding": 1, "groups": 5, "activation": "relu"}),
+            (oracle.conv, {"activation": "relu"}),
+        ],
+    ),
+    (
+        "pointwise 18 relu | depthwise 3x2 stride 2x1 padding 1:0x0 | pointwise 4",
+        (1, 3, 13, 8),
+        [
+            (oracle.conv, {"activation": "relu"}),
+            (oracle.conv, {"stride": (2, 1), "padding": [(1, 0), (0, 0)], "groups": 18}),
+            (oracle.conv, {}),
+        ],
+    ),
+    (
+        "conv 5x1 6 dilation 2x1 padding 3:5x0 | conv 1x3 5 padding 0x1 relu | maxpool 3x3 stride 2 padding 1",
+        (2, 4, 12, 7),
+        [
+            (oracle.conv, {"dilation": (2, 1), "padding": [(3, 5), (0, 0)]}),
+            (oracle.conv, {"padding": [(0, 0), (1, 1)], "activation": "relu"}),
+            (oracle.max_pool, {"stride": 2, "padding": 1}),
+        ],
+    ),
+    (
+        "transposed 4x4 3 stride 2 padding 1 | conv 3x3 5 same | avgpool 2x2",
+        (1, 4, 6, 5),
+        [
+            (oracle.conv_transpose, {"stride": 2, "padding": 1}),
+            (oracle.conv, {"padding": 1}),
+            (oracle.avg_pool, {}),
+        ],
+    ),
+    (
+        "conv 3 8 dilation 5 padding 10:0 relu | maxpool 2 | pointwise 3",
+        (2, 5, 41),
+        [
+            (oracle.conv, {"dilation": 5, "padding": [(10, 0)], "activation": "relu"}),
+            (oracle.max_pool, {}),
+            (oracle.conv, {}),
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("text", "shape", "asked"), AGAINST_THE_ORACLE, ids=[one[0] for one in AGAINST_THE_ORACLE])
+def test_whole_numbers_equal_the_oracle(text, shape, asked, layout):
+    members = members_of(text, shape, layout, whole=True)
+    x = np.random.default_rng(7).integers(-3, 4, members[0].in_shape).astype(np.float32)
+    wanted = x
+    for member, (function, options) in zip(members, asked, strict=True):
+        given = [a for a in (member.layer._weight, member.layer._bias) if a is not None]
+        given = given or [member.layer.problem.kernel_size]
+        wanted = function(wanted, *given, layout=layout, **options).y
+    for rows, runs, threads in [*WAYS, (3, 1, 1), (7, 2, 2)]:
+        made = CompiledChain(members, Bands(rows, runs, threads, 1.0, 1.0))(x)
+        np.testing.assert_array_equal(made, wanted, f"{rows} rows, {runs} runs")
+    assert np.abs(wanted).max() < 2**24
+    assert len(np.unique(wanted)) > 20
 
 
 FORCED = {
