@@ -26,6 +26,7 @@ from polyconv.run.cpu.algorithms.fft_code import (
 )
 from polyconv.run.cpu.algorithms.fourier_tiles import Shape
 from polyconv.run.cpu.algorithms.record import FIXED_WORDS, Sizes, pixels_contiguous, rows_contiguous
+from polyconv.run.cpu.algorithms.winograd_kernel import tile_origin
 from polyconv.run.cpu.algorithms.winograd_tiles import tile_starts
 from polyconv.run.cpu.emit import Kernel, Value
 from polyconv.run.cpu.target import Target
@@ -60,14 +61,7 @@ class Part:
 
     def origin(self, number: Value) -> tuple[Value, list[Value]]:
         """The picture and the first output position along each axis of a tile."""
-        k, w = self.k, self.w
-        rest = number
-        places: list[Value] = []
-        for axis in reversed(range(self.problem.ndim)):
-            place = w[f"at{axis}"] + rest % w[f"count{axis}"]
-            places.insert(0, k.load(k.word_at(w["starts"], place), "i64"))
-            rest = rest // w[f"count{axis}"]
-        return rest, places
+        return tile_origin(self.k, self.w, self.problem.ndim, number)
 
     def row_place(
         self, row: Value, counts: tuple[int, ...], first: list[Value], kind: str

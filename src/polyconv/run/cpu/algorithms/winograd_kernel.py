@@ -22,6 +22,20 @@ NAMES = (
 AXIS_NAMES = ("count", "at", "before", "size", "stride", "out_size", "out_stride")  # strides in bytes
 
 
+def tile_origin(k: Kernel, w: dict[str, Value], ndim: int, number: Value) -> tuple[Value, list[Value]]:
+    """The picture and the first output position along each axis of the tile with this number.
+
+    ``w`` are the kernel's words: along each axis how many tiles there are, and where their starts are listed.
+    """
+    rest = number
+    places: list[Value] = []
+    for axis in reversed(range(ndim)):
+        place = w[f"at{axis}"] + rest % w[f"count{axis}"]
+        places.insert(0, k.load(k.word_at(w["starts"], place), "i64"))
+        rest = rest // w[f"count{axis}"]
+    return rest, places
+
+
 class WinogradKernel(ABC):
     """The products, and what surrounds them; where inputs come from and outputs go is the layout's."""
 
@@ -53,14 +67,7 @@ class WinogradKernel(ABC):
     # -- where a tile lies
     def origin(self, number: Value) -> tuple[Value, list[Value]]:
         """The picture and the first output position along each axis of a tile."""
-        k, w = self.k, self.w
-        rest = number
-        places: list[Value] = []
-        for axis in reversed(range(self.problem.ndim)):
-            place = w[f"at{axis}"] + rest % w[f"count{axis}"]
-            places.insert(0, k.load(k.word_at(w["starts"], place), "i64"))
-            rest = rest // w[f"count{axis}"]
-        return rest, places
+        return tile_origin(self.k, self.w, self.problem.ndim, number)
 
     # -- the transform of the inputs
     def write_transforms(self) -> None:
