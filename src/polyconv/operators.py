@@ -13,12 +13,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from polyconv import reference
 from polyconv._checks import choice, flag, per_axis, whole
 from polyconv.layers import ACTIVATIONS, Conv, ConvTranspose, Pool, Sizes, Spatial
 from polyconv.run.arrays import as_array, as_kind_of, same_dtype
 from polyconv.run.engines import engine_for
-from polyconv.run.lower import Windowed, channels_of, problem_of, sizes_of, spatial_of
+from polyconv.run.lower import Windowed, channels_of, problem_of, request_of, spatial_of
 from polyconv.run.model import LAYOUTS
 from polyconv.run.problem import Array, Layout
 
@@ -545,15 +544,11 @@ def _run(x: Any, layer: Windowed, data: Array, weight: Array | None, bias: Array
         else:
             _check_transposed_channels(data, weight, layout)
         _check_bias(bias, layer.out_channels_for(channels))
-    padding, out_size = sizes_of(layer, spatial)
-    mode = layer.padding_mode if isinstance(layer, Conv) else "zeros"
-    if mode != "zeros" and any(map(any, padding)):
-        last = layout == "channels_last"
-        moved = reference.pad_with(np.moveaxis(data, -1, 1) if last else data, padding, mode)
-        data, padding = np.moveaxis(moved, 1, -1) if last else moved, ((0, 0),) * len(padding)
+    asked = request_of(layer, data.shape, order)
     problem = problem_of(layer, channels, len(spatial), data.dtype.name, order)
     engine, _ = engine_for(problem)
-    return as_kind_of(x, engine.prepare(problem, weight, bias)(data, padding, out_size))
+    prepared = engine.prepare(problem, weight, bias)
+    return as_kind_of(x, prepared(asked.source(data), asked.padding, asked.out_size))
 
 
 def _check_channels(groups: int, x: Array, weight: Array, layout: str, name: str = "weight") -> None:

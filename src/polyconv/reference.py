@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from polyconv.geometry import Axis, product
-from polyconv.run.problem import Array, Pads
+from polyconv.run.problem import Array, Layout, Pads
 
 _NUMPY_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
@@ -140,10 +140,12 @@ def upsample(x: Array, scales: tuple[int, ...]) -> Array:
     return x
 
 
-def pad_with(x: Array, padding: Pads, mode: str) -> Array:
+def pad_with(x: Array, padding: Pads, mode: str, layout: Layout = "channels_first") -> Array:
     """X with its spatial axes padded by reflection, replication or wrapping round."""
     how: Any = _NUMPY_MODES[mode]
-    return np.pad(x, ((0, 0), (0, 0), *padding), mode=how)
+    none = (0, 0)
+    pads = (none, none, *padding) if layout == "channels_first" else (none, *padding, none)
+    return np.pad(x, pads, mode=how)
 
 
 def _erf(x: Array) -> Array:

@@ -133,19 +133,23 @@ def test_the_error_is_within_the_stated_bound(layer):
 
 @pytest.mark.parametrize("layout", ["channels_last", "channels_first"])
 @pytest.mark.parametrize(("mode", "of_numpy"), [("reflect", "reflect"), ("replicate", "edge"), ("circular", "wrap")])
-def test_other_padding_than_zeros(mode, of_numpy, layout):
+@pytest.mark.parametrize(
+    ("name", "text", "kernel"), [("fourier", "conv 9x7 32", (9, 7)), ("fourier_depthwise", "depthwise 31x25", (31, 25))]
+)
+def test_other_padding_than_zeros(name, text, kernel, mode, of_numpy, layout):
     """Through a network: the padded copy that the engine is handed is what is transformed."""
-    kernel, pads = (9, 7), ((4, 4), (3, 3))
-    text = f"conv 9x7 32 same {mode} nobias"
+    pads = tuple((taps // 2, taps // 2) for taps in kernel)
+    text = f"{text} same {mode} nobias"
     rng = np.random.default_rng(2)
     x = rng.normal(size=(1, 32, 41, 37)).astype(np.float32)
-    weight = rng.normal(size=(32, 32, *kernel)).astype(np.float32)
+    groups = 1 if name == "fourier" else 32
+    weight = rng.normal(size=(32, 32 // groups, *kernel)).astype(np.float32)
     model = pc.network(text).bind({"0.weight": weight}, layout=layout)
     given = x if layout == "channels_first" else np.ascontiguousarray(np.moveaxis(x, 1, -1))
     found = model(given)
     found = found if layout == "channels_first" else np.moveaxis(found, -1, 1)
     padded = np.pad(x, [(0, 0), (0, 0), *pads], of_numpy)
-    case = Layer("conv", (32, 32), kernel, padded.shape[2:], layout=layout)
+    case = Layer("conv", (32, 32), kernel, padded.shape[2:], groups=groups, layout=layout)
     wanted = _windows_summed(padded, weight, case)
     assert found.shape == wanted.shape == x.shape
     sizes = [np.sqrt((one.astype(np.float64) ** 2).sum((2, 3))) for one in (padded, weight)]
@@ -156,7 +160,7 @@ def test_other_padding_than_zeros(mode, of_numpy, layout):
     assert np.abs(found - wanted).max() <= worst * 2**-24 * scale
     assert worst * 2**-24 * scale < 0.01 * np.abs(wanted).max(), "the bound would notice a wrong border"
     (stage,) = model.stages(given.shape, given.dtype)
-    assert stage.prepared.explain(stage.in_shape, stage.padding, stage.out_size).startswith("fourier")
+    assert stage.prepared.explain(stage.in_shape, stage.padding, stage.out_size).split()[0] == name
 
 
 @pytest.mark.parametrize("tile", [(16, 16), (32, 8)])

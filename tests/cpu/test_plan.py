@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import polyconv as pc
 from polyconv.run.cpu.algorithms import NAMES, algorithm
 from polyconv.run.cpu.target import host
 from polyconv.run.plan import CompiledEngine
@@ -88,3 +89,19 @@ def test_a_tile_at_hand_is_kept_where_another_saves_little(monkeypatch):
     assert layer.explain(x.shape, pads, out).startswith(f"dense {second}")
     costs[second] = 1.2
     assert layer.explain((2, 57, 57, 64), pads, out).startswith(f"dense {first}")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+def test_explain_tells_of_the_padded_copy_that_runs(mode, layout):
+    net = pc.network(f"conv 3x3 40 padding 9:4x2:7 stride 2x1 {mode}")
+    model = net.bind(net.weights(in_channels=24, seed=1), layout=layout)
+    shape, padded = ((2, 24, 17, 19), (2, 24, 30, 28)) if layout == LAYOUTS[0] else ((2, 17, 19, 24), (2, 30, 28, 24))
+    model(np.ones(shape, np.float32))
+    (layer,) = model._prepared.values()
+    said = model.explain(shape)
+    assert [key[0] for key in layer._plans] == [padded], "what ran is what was explained, with no second copy"
+    assert f"on a copy of the input padded ({mode}) to {padded}, 158 KiB more of workspace" in said
+    assert said.startswith(f"0 {layer.explain(padded, ((0, 0), (0, 0)), (14, 26))};")
+    unpadded = pc.network(f"conv 3x3 40 {mode}").bind(net.weights(in_channels=24), layout=layout)
+    assert "copy" not in unpadded.explain(shape)

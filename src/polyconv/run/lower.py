@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
 from typing import Any, Literal, cast
 
+from polyconv import reference
 from polyconv.layers import Conv, ConvTranspose, Layer, Pool, Sizes
-from polyconv.run.problem import Layout, Pads, Problem
+from polyconv.run.problem import Array, Layout, Pads, Prepared, Problem
 
 Windowed = Conv | ConvTranspose | Pool
 
@@ -40,6 +44,58 @@ def sizes_of(layer: Layer, spatial: Sizes) -> tuple[Pads, Sizes]:
     """Padding (for a transposed layer: crop) as numbers, and the output's spatial size."""
     axes = cast(Windowed, layer).axes(spatial)
     return tuple((axis.before, axis.after) for axis in axes), layer.out_size(spatial)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What an engine is asked for one shape of a layer's input (all shapes in the layer's layout).
+
+    Engines imply zeros around their input. Any other padding is a copy of the input, made before: then ``in_shape`` is
+    the copy's, ``padding`` is nothing, and ``mode`` and ``copied`` say what is put around.
+    """
+
+    in_shape: Sizes
+    padding: Pads
+    out_size: Sizes
+    layout: Layout
+    mode: str = "zeros"
+    copied: Pads | None = None
+
+    def source(self, x: Array) -> Array:
+        """The engine's input, for the layer's."""
+        return x if self.copied is None else reference.pad_with(x, self.copied, self.mode, self.layout)
+
+    def step(self, prepared: Prepared) -> Callable[[Array], Array]:
+        """The layer, for inputs of this shape."""
+        run = prepared.at(self.in_shape, self.padding, self.out_size)
+        return run if self.copied is None else lambda x: run(self.source(x))
+
+    def explain(self, prepared: Prepared, dtype: Any) -> str:
+        """What runs: algorithm, tile, threads, workspace, and why."""
+        said = prepared.explain(self.in_shape, self.padding, self.out_size)
+        if self.copied is None:
+            return said
+        copy = f"a copy of the input padded ({self.mode}) to {self.in_shape}"
+        return f"{said}; on {copy}, {prod(self.in_shape) * dtype.itemsize / 1024:.0f} KiB more of workspace"
+
+
+def request_of(layer: Windowed, in_shape: Sizes, layout: Layout) -> Request:
+    """What an engine is asked for an input of this shape; ValueError where the layer does not fit it."""
+    spatial = spatial_of(in_shape, layout)
+    padding, out_size = sizes_of(layer, spatial)
+    mode = layer.padding_mode if isinstance(layer, Conv) else "zeros"
+    if mode == "zeros" or not any(map(any, padding)):
+        return Request(in_shape, padding, out_size, layout)
+    around = tuple(size + before + after for size, (before, after) in zip(spatial, padding, strict=True))
+    channels = channels_of(in_shape, layout)
+    return Request(
+        shaped(in_shape[0], channels, around, layout), ((0, 0),) * len(padding), out_size, layout, mode, padding
+    )
+
+
+def shaped(batch: int, channels: int, spatial: Sizes, layout: Layout) -> Sizes:
+    """The shape of an array in a layout."""
+    return (batch, channels, *spatial) if layout == "channels_first" else (batch, *spatial, channels)
 
 
 def spatial_of(shape: Sizes, layout: Layout) -> Sizes:

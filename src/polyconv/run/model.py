@@ -29,7 +29,16 @@ from polyconv.layers import (
 from polyconv.network import INPUT, Join, Node, axis_names
 from polyconv.run.arrays import as_array, as_kind_of
 from polyconv.run.engines import engine_for, fusing
-from polyconv.run.lower import channels_of, problem_of, sizes_of, spatial_of
+from polyconv.run.lower import (
+    Request,
+    Windowed,
+    channels_of,
+    problem_of,
+    request_of,
+    shaped,
+    sizes_of,
+    spatial_of,
+)
 from polyconv.run.problem import Array, Layout, Pads, Prepared
 from polyconv.run.weights import checked_weights
 
@@ -234,18 +243,13 @@ class Model:
 
     def _full_shape(self, batch: int, shape: Sizes) -> Sizes:
         """The array's shape in the model's layout, for (channels, *spatial)."""
-        return (batch, *shape) if self.layout == "channels_first" else (batch, *shape[1:], shape[0])
+        return shaped(batch, shape[0], shape[1:], self.layout)
 
     def _step(self, index: int, fused: _Fused, batch: int, in_shape: Sizes, dtype: np.dtype[Any]) -> Step:
         layer = fused.layer
         if isinstance(layer, Conv | ConvTranspose | Pool):
             prepared = self._prepare(index, fused, layer, in_shape, dtype)
-            padding, out_size = sizes_of(layer, in_shape[1:])
-            mode = layer.padding_mode if isinstance(layer, Conv) else "zeros"
-            if mode != "zeros" and any(map(any, padding)):
-                pads, zero = padding, ((0, 0),) * len(padding)
-                return lambda x: prepared(self._padded(x, pads, mode), zero, out_size)
-            return prepared.at(self._full_shape(batch, in_shape), padding, out_size)
+            return self._request(layer, batch, in_shape).step(prepared)
         return self._plain(layer, len(in_shape) - 1, fused)
 
     def _prepare(self, index: int, fused: _Fused, layer: Any, in_shape: Sizes, dtype: np.dtype[Any]) -> Prepared:
@@ -256,10 +260,9 @@ class Model:
             self._prepared[key] = engine.prepare(problem, fused.weight, fused.bias)
         return self._prepared[key]
 
-    def _padded(self, x: Array, padding: Any, mode: str) -> Array:
-        if self.layout == "channels_first":
-            return reference.pad_with(x, padding, mode)
-        return np.moveaxis(reference.pad_with(np.moveaxis(x, -1, 1), padding, mode), 1, -1)
+    def _request(self, layer: Windowed, batch: int, in_shape: Sizes) -> Request:
+        """What an engine is asked, for the layer's input of (channels, *spatial)."""
+        return request_of(layer, self._full_shape(batch, in_shape), self.layout)
 
     def _plain(self, layer: Layer, ndim: int, fused: _Fused) -> Step:
         """A layer that is a line of NumPy."""
@@ -296,12 +299,8 @@ class Model:
             layer, inner = fused.layer, flowing[fused.node.inputs[0]]
             if isinstance(layer, Conv | ConvTranspose | Pool):
                 prepared = self._prepare(index, fused, layer, inner, dtype)
-                padding, out_size = sizes_of(layer, inner[1:])
-                if isinstance(layer, Conv) and layer.padding_mode != "zeros":  # the engine is handed a padded copy
-                    inner = (inner[0], *(n + sum(pads) for n, pads in zip(inner[1:], padding, strict=True)))
-                    padding = ((0, 0),) * len(padding)
-                shape = self._full_shape(in_shape[0], inner)
-                found.append(Stage(fused.node.name, prepared, shape, padding, out_size))
+                asked = self._request(layer, in_shape[0], inner)
+                found.append(Stage(fused.node.name, prepared, asked.in_shape, asked.padding, asked.out_size))
         return found
 
     def explain(self, in_shape: Sizes) -> str:
@@ -332,8 +331,7 @@ class Model:
             what = layer.kind if isinstance(layer, Join) else type(layer).__name__.lower()
             return f"{what}: " + ("nothing to do" if isinstance(layer, Identity) else "one NumPy expression")
         prepared = self._prepare(index, fused, layer, in_shape, dtype)
-        padding, out_size = sizes_of(layer, in_shape[1:])
-        return f"{prepared.explain(self._full_shape(batch, in_shape), padding, out_size)} ({self._reasons[index]})"
+        return f"{self._request(layer, batch, in_shape).explain(prepared, dtype)} ({self._reasons[index]})"
 
 
 def _same(x: Array) -> Array:
