@@ -1,7 +1,9 @@
 """The thread pool and the call itself, as LLVM IR.
 
-One call runs phases one after another; the items of a phase are handed out in chunks through an atomic counter to the
-caller and to whichever workers join in time. What a phase needs is written to the pool, then one 64-bit word publishes
+One call runs phases one after another. The items of a phase are cut into as many ranges as threads may join, and each
+range is handed out in chunks through an atomic counter of its own: a thread first empties the range that carries its
+number, then helps with the others. So from one call to the next, and from one layer to the next, a thread meets the
+same part of the arrays, which then lies in its own L2; and a thread that is late or slow leaves no work undone. What a phase needs is written to the pool, then one 64-bit word publishes
 it: generation in the upper half (which is also the word that parked workers sleep on), then an open bit, the number of
 workers that may join, and the number inside. A worker joins by compare-and-swap while the bit is open; the caller, out
 of items, closes it and waits only for those inside. So a parked worker never delays a call that is finished without it.
@@ -27,12 +29,13 @@ SLOTS = 64  # scratch blocks kept for callers; more callers at once allocate the
 KEEP_BYTES = 64 << 20  # a block larger than this is freed after use (past the fourth slot: 1 MiB)
 
 # Layout of @polyconv_pool, in bytes: words that different threads write are 128 bytes apart.
-STATE, NEXT, JOB, PARKED, BUSY = 0, 128, 256, 384, 512
+STATE, JOB, PARKED, BUSY = 0, 256, 384, 512
 WORKERS, SPIN, OFFSET, CLOSED = 640, 648, 656, 664
 MUTEX, CONDITION = 768, 896
 SLOT_TABLE = 1024
 WORKER_TABLE = SLOT_TABLE + 64 * SLOTS
-POOL_BYTES = WORKER_TABLE + 64 * (MAX_WORKERS + 1)
+RANGE_TABLE = WORKER_TABLE + 64 * (MAX_WORKERS + 1)  # for each thread that may join: next item, end of its range
+POOL_BYTES = RANGE_TABLE + 128 * (MAX_WORKERS + 1)
 
 SYMBOLS = ("polyconv_call", "polyconv_worker", "polyconv_stop", "polyconv_reset", "polyconv_spin", "polyconv_pool")
 
@@ -248,21 +251,38 @@ put:
   ret void
 }
 
-; take chunks of the published job until none is left
-define internal void @work(ptr %kernel, ptr %args, i64 %items, i64 %chunk, ptr %scratch) {
+; take chunks of the published job until none is left: of the range with this number first, then of those after it
+define internal void @work(ptr %kernel, ptr %args, i64 %parts, i64 %mine, i64 %chunk, ptr %scratch) {
 entry:
-  %counter = getelementptr i8, ptr @polyconv_pool, i64 $next
-  br label %loop
-loop:
+  %some = icmp sgt i64 %parts, 0
+  br i1 %some, label %range, label %done
+range:
+  %n = phi i64 [0, %entry], [%n1, %next]
+  %sum = add i64 %mine, %n
+  %number = urem i64 %sum, %parts
+  %off = shl i64 %number, 7
+  %at = add i64 %off, $ranges
+  %counter = getelementptr i8, ptr @polyconv_pool, i64 %at
+  %endp = getelementptr i8, ptr %counter, i64 8
+  %end = load i64, ptr %endp
+  br label %look
+look:
+  %seen = load atomic i64, ptr %counter monotonic, align 8
+  %left = icmp slt i64 %seen, %end
+  br i1 %left, label %claim, label %next
+claim:
   %first = atomicrmw add ptr %counter, i64 %chunk monotonic
-  %some = icmp slt i64 %first, %items
-  br i1 %some, label %run, label %done
+  %mine_now = icmp slt i64 %first, %end
+  br i1 %mine_now, label %run, label %next
 run:
-  %end = add i64 %first, %chunk
-  %short = icmp slt i64 %end, %items
-  %last = select i1 %short, i64 %end, i64 %items
+  %high = add i64 %first, %chunk
+  %last = call i64 @llvm.smin.i64(i64 %high, i64 %end)
   call void %kernel(ptr %args, i64 %first, i64 %last, ptr %scratch)
-  br label %loop
+  br label %look
+next:
+  %n1 = add i64 %n, 1
+  %more = icmp ult i64 %n1, %parts
+  br i1 %more, label %range, label %done
 done:
   ret void
 }
@@ -277,11 +297,8 @@ entry:
   %np = getelementptr i8, ptr %kp, i64 32
   store ptr %kernel, ptr %kp
   store ptr %args, ptr %ap
-  store i64 %items, ptr %ip
   store i64 %chunk, ptr %cp
   store i64 %need, ptr %np
-  %counter = getelementptr i8, ptr @polyconv_pool, i64 $next
-  store atomic i64 0, ptr %counter monotonic, align 8
   %wp = getelementptr i8, ptr @polyconv_pool, i64 $workers
   %workers = load i64, ptr %wp
   %others = add i64 %threads, -1
@@ -289,6 +306,27 @@ entry:
   %minus = add i64 %items, -1
   %chunks = udiv i64 %minus, %chunk
   %limit = call i64 @llvm.smin.i64(i64 %a, i64 %chunks)
+  %parts = add i64 %limit, 1
+  store i64 %parts, ptr %ip
+  %all_chunks = add i64 %chunks, 1
+  br label %range
+range:
+  %r = phi i64 [0, %entry], [%r1, %range]
+  %from = phi i64 [0, %entry], [%to, %range]
+  %r1 = add i64 %r, 1
+  %scaled = mul i64 %all_chunks, %r1
+  %to_chunk = udiv i64 %scaled, %parts
+  %to_item = mul i64 %to_chunk, %chunk
+  %to = call i64 @llvm.smin.i64(i64 %to_item, i64 %items)
+  %off = shl i64 %r, 7
+  %at = add i64 %off, $ranges
+  %counter = getelementptr i8, ptr @polyconv_pool, i64 %at
+  %endp = getelementptr i8, ptr %counter, i64 8
+  store atomic i64 %from, ptr %counter monotonic, align 8
+  store i64 %to, ptr %endp
+  %more = icmp ult i64 %r1, %parts
+  br i1 %more, label %range, label %publish
+publish:
   %old = load atomic i64, ptr @polyconv_pool monotonic, align 8
   %gen = lshr i64 %old, 32
   %gen1 = add i64 %gen, 1
@@ -308,7 +346,7 @@ rouse:
   call void @wake(i32 %count)
   br label %go
 go:
-  call void @work(ptr %kernel, ptr %args, i64 %items, i64 %chunk, ptr %scratch)
+  call void @work(ptr %kernel, ptr %args, i64 %parts, i64 0, i64 %chunk, ptr %scratch)
   %before = atomicrmw and ptr @polyconv_pool, i64 -2147483649 acq_rel
   br label %wait
 wait:
@@ -487,6 +525,7 @@ out:
 define void @polyconv_worker(i64 %index) {
 entry:
   %flags = call i64 @flags_set()
+  %number = add i64 %index, 1
   %off = shl i64 %index, 6
   %tab = add i64 %off, $worker_table
   %mine = getelementptr i8, ptr @polyconv_pool, i64 %tab
@@ -565,13 +604,13 @@ inside_job:
   %need = load i64, ptr %np
   %kernel = load ptr, ptr %kp
   %args = load ptr, ptr %ap
-  %items = load i64, ptr %ip
+  %parts = load i64, ptr %ip
   %chunk = load i64, ptr %cp
   %ok = call i1 @grow(ptr %mine, i64 %need)
   br i1 %ok, label %labour, label %leave
 labour:
   %scratch = load ptr, ptr %mine
-  call void @work(ptr %kernel, ptr %args, i64 %items, i64 %chunk, ptr %scratch)
+  call void @work(ptr %kernel, ptr %args, i64 %parts, i64 %number, i64 %chunk, ptr %scratch)
   call void @shrink(ptr %mine, i64 $keep)
   br label %leave
 leave:
@@ -653,7 +692,7 @@ def pool_ir(target: Target, *, parking: str | None = None) -> str:
             fifth_slot=SLOT_TABLE + 4 * 64,
             worker_table=WORKER_TABLE,
             keep=KEEP_BYTES,
-            next=NEXT,
+            ranges=RANGE_TABLE,
             job=JOB,
             parked=PARKED,
             busy=BUSY,

@@ -199,7 +199,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     out_blocks = shape.blocks.count * problem.groups
     block, fused = blocking(shape, target, tiles, threads, item)
     blocks = -(-tiles // block)
-    chunk, chunks = chunking(shape, fused, blocks, threads)
+    chunk, chunks, *order = chunking(shape, fused, block, blocks, threads)
     out_stride, at = problem.out_channels * item, sum(counts)
     axes: list[int] = []
     for axis in reversed(range(problem.ndim)):
@@ -209,7 +209,19 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
         out_stride *= sizes.out_size[axis]
     table = np.array(list(itertools.chain(*starts)), np.int64)
     arguments = words(
-        table, tiles, block, blocks, int(fused), 1, chunk, out_blocks, sizes.x_strides[0] * item, out_stride, *axes
+        table,
+        tiles,
+        block,
+        blocks,
+        int(fused),
+        1,
+        chunk,
+        out_blocks,
+        *order,
+        chunks,
+        sizes.x_strides[0] * item,
+        out_stride,
+        *axes,
     )
     v_bytes = v_bytes_of(shape, blocks * block)
     scratch = _pointer_bytes(shape) + _trash_lanes(shape) * item + own_bytes(shape, block, fused)

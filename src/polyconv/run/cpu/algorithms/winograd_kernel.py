@@ -17,7 +17,7 @@ from polyconv.run.cpu.target import Target
 
 NAMES = (
     *FIXED_WORDS, "starts: ptr", "tiles", "block_tiles", "blocks", "fused", "run", "chunk", "out_blocks",
-    "batch_stride", "out_batch_stride",
+    "block_step", "chunk_step", "chunks", "batch_stride", "out_batch_stride",
 )  # fmt: skip
 AXIS_NAMES = ("count", "at", "before", "size", "stride", "out_size", "out_stride")  # strides in bytes
 
@@ -117,10 +117,13 @@ class WinogradKernel(ABC):
 
     # -- the products
     def write_products(self) -> None:
-        """Items are (chunk of output blocks, block of tiles), tiles innermost; with clusters, chunks of these."""
+        """Items are blocks of tiles and chunks of output blocks (of clusters, where there are several).
+
+        Which of them is innermost is for the words to say: `block_step` and `chunk_step` items apart.
+        """
         k, w, shape = self.k, self.w, self.shape
         with k.loop(k.first, k.last) as item:
-            block = item % w["blocks"]
+            block = (item // w["block_step"]) % w["blocks"]
             start = block * w["block_tiles"]
             count = k.minimum(w["tiles"] - start, w["block_tiles"])
             fused = w["fused"].ne(0)
@@ -132,7 +135,7 @@ class WinogradKernel(ABC):
                     runs = runs + cluster * (w["tiles"] // w["run"])
                 k.call("run0", "void", k.args, runs, runs + count // w["run"], k.scratch)
 
-            low = (item // w["blocks"]) * w["chunk"]
+            low = ((item // w["chunk_step"]) % w["chunks"]) * w["chunk"]
             if shape.clusters == 1:
                 with k.when(fused):
                     transform(None)

@@ -238,7 +238,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     wanted, fused = blocking(shape, target, tiles, threads, item)
     block = run * max(1, wanted // run)
     blocks = ceil_div(tiles, block)
-    chunk, chunks = chunking(shape, fused, blocks, threads)
+    chunk, chunks, *order = chunking(shape, fused, block, blocks, threads)
     reach = shape.grid[-1] - 1
     spread = max(starts[-1][:run]) - starts[-1][0]
     dilation = problem.dilation[-1]
@@ -250,7 +250,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     plane = sizes.out_plane * item
     table = np.array(list(itertools.chain(*starts)), np.int64)
     arguments = words(
-        table, tiles, block, blocks, int(fused), run, chunk, out_blocks, sizes.x_strides[0] * item,
+        table, tiles, block, blocks, int(fused), run, chunk, out_blocks, *order, chunks, sizes.x_strides[0] * item,
         plane * problem.out_channels, sizes.x_strides[1] * item, plane, columns, out_columns, used_columns,
         sinks_at, m_at, *_axes(sizes, counts, item),
     )  # fmt: skip

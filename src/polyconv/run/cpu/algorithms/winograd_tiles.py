@@ -15,7 +15,7 @@ import numpy as np
 from polyconv.geometry import product
 from polyconv.run.cpu.algorithms.blocks import Blocks, cut, taps_first
 from polyconv.run.cpu.algorithms.cook_toom import Matrix, ShortConvolution, short_convolution
-from polyconv.run.cpu.algorithms.record import Sizes, aligned
+from polyconv.run.cpu.algorithms.record import Sizes, aligned, ceil_div
 from polyconv.run.cpu.target import Target
 from polyconv.run.problem import Array, Problem
 
@@ -230,11 +230,19 @@ def blocking(shape: Shape, target: Target, tiles: int, threads: int, item: int) 
     return min(block, tiles), False
 
 
-def chunking(shape: Shape, fused: bool, blocks: int, threads: int) -> tuple[int, int]:
-    """How many output blocks (or clusters, where there are several) an item takes, and how many chunks that makes."""
+def chunking(shape: Shape, fused: bool, block: int, blocks: int, threads: int) -> tuple[int, int, int, int]:
+    """How many output blocks (or clusters, where there are several) an item takes, and the order of the items.
+
+    Returns (chunk, chunks, block_step, chunk_step): the chunk's length, how many there are, and how many items apart
+    neighbouring blocks of tiles and neighbouring chunks are. The outer of the two is what threads share out between
+    them: the larger of V and U, so that each thread reads its own half of it.
+    """
     count = shape.clusters if shape.clusters > 1 else shape.blocks.count * shape.problem.groups
     chunk = count if fused and shape.clusters == 1 else max(1, count // max(1, 4 * threads // blocks))
-    return chunk, -(-count // chunk)
+    chunks = ceil_div(count, chunk)
+    u = shape.points * shape.depth * shape.blocks.lanes * shape.problem.groups
+    v = blocks * block * shape.points * shape.row * shape.clusters
+    return (chunk, chunks, chunks, 1) if v > u and blocks >= threads else (chunk, chunks, 1, blocks)
 
 
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
