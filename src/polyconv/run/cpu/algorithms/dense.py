@@ -47,6 +47,7 @@ from polyconv.run.cpu.algorithms.record import (
     Sizes,
     ceil_div,
     pixels_contiguous,
+    share,
     split_evenly,
     words,
 )
@@ -418,11 +419,15 @@ def _row_tiles(tile: Tile, sizes: Sizes, phases: OutputPhases, length: int) -> l
 
 
 def _chunks(tiles: int, blocks: int, weight_bytes: int, target: Target, threads: int) -> tuple[int, int]:
-    """Tiles and blocks of one item: all blocks while their weights stay in half the L2, else as many as do."""
-    chunk_blocks = min(blocks, max(1, blocks * (target.l2_bytes // 2) // max(weight_bytes, 1)))
-    block_chunks = ceil_div(blocks, chunk_blocks)
-    wanted = max(1, 8 * threads // block_chunks) if threads > 1 else 1
-    return ceil_div(tiles, min(tiles, wanted)), chunk_blocks
+    """Tiles and blocks of one item: all blocks while their weights stay in half the L2, else as many as do.
+
+    Then, and where there are too few tiles to share, the threads share out the blocks: each reads its own weights only.
+    """
+    chunks = ceil_div(blocks, max(1, blocks * (target.l2_bytes // 2) // max(weight_bytes, 1)))
+    if chunks > 1 or (tiles % threads and tiles < 8 * threads):
+        chunks = min(ceil_div(chunks, threads) * threads, blocks)
+    chunk_blocks = ceil_div(blocks, chunks)
+    return share(tiles, threads, max(1, 8 // ceil_div(blocks, chunk_blocks))), chunk_blocks
 
 
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:

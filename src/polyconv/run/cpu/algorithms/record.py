@@ -163,6 +163,22 @@ def ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 
 
+def share(count: int, threads: int, each: int = 8) -> int:
+    """How many of ``count`` equal pieces of work an item takes, so that ``threads`` have ``each`` items or so to do.
+
+    Of the lengths up to that, the largest that leaves no thread with 2 % more pieces than need be: 26 pieces for 2
+    threads are 26 items (13 each), not 13 items of two (14 and 12).
+
+    >>> share(224, 2), share(26, 2), share(5, 1)
+    (14, 1, 5)
+    """
+    if threads == 1 or count <= 1:
+        return max(count, 1)
+    most, even = ceil_div(count, each * threads), ceil_div(count, threads)
+    fair = (n for n in range(most, 0, -1) if ceil_div(ceil_div(count, n), threads) * n <= 1.02 * even)
+    return next(fair, 1)
+
+
 def split_evenly(total: int, parts: int) -> list[tuple[int, int]]:
     """``parts`` runs of nearly equal length that cover ``range(total)``, as (start, length)."""
     edges = [total * part // parts for part in range(parts + 1)]

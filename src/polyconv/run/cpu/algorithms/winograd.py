@@ -199,7 +199,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     out_blocks = shape.blocks.count * problem.groups
     block, fused = blocking(shape, target, tiles, threads, item)
     blocks = -(-tiles // block)
-    chunk, chunks, *order = chunking(shape, fused, block, blocks, threads)
+    chunk, chunks, *order = chunking(shape, target, fused, block, blocks, threads)
     out_stride, at = problem.out_channels * item, sum(counts)
     axes: list[int] = []
     for axis in reversed(range(problem.ndim)):

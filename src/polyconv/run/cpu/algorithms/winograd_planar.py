@@ -238,7 +238,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     wanted, fused = blocking(shape, target, tiles, threads, item)
     block = run * max(1, wanted // run)
     blocks = ceil_div(tiles, block)
-    chunk, chunks, *order = chunking(shape, fused, block, blocks, threads)
+    chunk, chunks, *order = chunking(shape, target, fused, block, blocks, threads)
     reach = shape.grid[-1] - 1
     spread = max(starts[-1][:run]) - starts[-1][0]
     dilation = problem.dilation[-1]

@@ -21,6 +21,7 @@ from polyconv.run.problem import Array, Problem
 
 ROWS = 14  # tiles held in registers by the matrix product, for two vectors of channels
 SHORT = {3: (4, 2), 5: (2,), 7: (4,)}  # taps of an axis -> outputs of a tile, the usual one first
+SHARED = 1.5  # how much longer reading V takes where other threads wrote part of it
 SHARE_OF_L2 = 0.5  # for V of a block of tiles
 FEWEST = 16  # channels of a group, in and out
 TOGETHER = 64  # channels, at least, whose groups are transformed together: the addresses are worked out once for them
@@ -225,24 +226,33 @@ def blocking(shape: Shape, target: Target, tiles: int, threads: int, item: int) 
     block = ROWS * runs
     if shape.clusters > 1:
         return min(block, tiles), True
-    if tiles >= 2 * threads * block and most >= ROWS:
-        return block, True
-    return min(block, tiles), False
+    blocks = ceil_div(max(tiles, 1), block)
+    if blocks >= threads:  # as many for each thread, of the same size
+        block = ceil_div(tiles, ceil_div(blocks, threads) * threads)
+    return min(block, tiles), tiles >= 2 * threads * block and most >= ROWS
 
 
-def chunking(shape: Shape, fused: bool, block: int, blocks: int, threads: int) -> tuple[int, int, int, int]:
+def chunking(
+    shape: Shape, target: Target, fused: bool, block: int, blocks: int, threads: int
+) -> tuple[int, int, int, int]:
     """How many output blocks (or clusters, where there are several) an item takes, and the order of the items.
 
     Returns (chunk, chunks, block_step, chunk_step): the chunk's length, how many there are, and how many items apart
     neighbouring blocks of tiles and neighbouring chunks are. The outer of the two is what threads share out between
-    them: the larger of V and U, so that each thread reads its own half of it.
+    them: tiles (each thread reads its own V, and U once for each of its blocks) or chunks (its own part of U, and all
+    of V, for every chunk), whichever reads less.
     """
     count = shape.clusters if shape.clusters > 1 else shape.blocks.count * shape.problem.groups
     chunk = count if fused and shape.clusters == 1 else max(1, count // max(1, 4 * threads // blocks))
     chunks = ceil_div(count, chunk)
-    u = shape.points * shape.depth * shape.blocks.lanes * shape.problem.groups
-    v = blocks * block * shape.points * shape.row * shape.clusters
-    return (chunk, chunks, chunks, 1) if v > u and blocks >= threads else (chunk, chunks, 1, blocks)
+    item = shape.problem.numpy_dtype().itemsize
+    u = shape.points * shape.depth * shape.blocks.lanes * shape.problem.groups * item
+    v = blocks * block * shape.points * shape.row * shape.clusters * item
+    by_tiles = u * blocks / threads + v / threads
+    kept = u / chunks <= target.l2_bytes // 2
+    by_chunks = u / threads * (1 if kept else blocks) + SHARED * v * chunks / threads
+    tiles_outer = blocks >= threads and by_tiles < by_chunks
+    return (chunk, chunks, chunks, 1) if tiles_outer else (chunk, chunks, 1, blocks)
 
 
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
