@@ -3,10 +3,12 @@
 One call runs phases one after another. The items of a phase are cut into as many ranges as threads may join, and each
 range is handed out in chunks through an atomic counter of its own: a thread first empties the range that carries its
 number, then helps with the others. So from one call to the next, and from one layer to the next, a thread meets the
-same part of the arrays, which then lies in its own L2; and a thread that is late or slow leaves no work undone. What a phase needs is written to the pool, then one 64-bit word publishes
-it: generation in the upper half (which is also the word that parked workers sleep on), then an open bit, the number of
-workers that may join, and the number inside. A worker joins by compare-and-swap while the bit is open; the caller, out
-of items, closes it and waits only for those inside. So a parked worker never delays a call that is finished without it.
+same part of the arrays, which then lies in its own L2; and a thread that is late or slow leaves no work undone.
+
+What a phase needs is written to the pool, then one 64-bit word publishes it: generation in the upper half (which is
+also the word that parked workers sleep on), then an open bit, the number of workers that may join, and the number
+inside. A worker joins by compare-and-swap while the bit is open; the caller, out of items, closes it and waits only for
+those inside. So a parked worker never delays a call that is finished without it.
 
 Every thread computes with denormals flushed to zero, exceptions masked and rounding to nearest, restored afterwards.
 """
