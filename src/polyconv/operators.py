@@ -546,8 +546,7 @@ def _run(x: Any, layer: Windowed, data: Array, weight: Array | None, bias: Array
         _check_bias(bias, layer.out_channels_for(channels))
     asked = request_of(layer, data.shape, order)
     problem = problem_of(layer, channels, len(spatial), data.dtype.name, order)
-    engine, _ = engine_for(problem)
-    prepared = engine.prepare(problem, weight, bias)
+    prepared = engine_for(problem).prepare(problem, weight, bias)
     return as_kind_of(x, prepared(asked.source(data), asked.padding, asked.out_size))
 
 

@@ -138,7 +138,48 @@ def test_where_all_are_wrong_numpy_runs(monkeypatch):
     np.testing.assert_array_equal(run(x), right())
     assert layer(x[:, :, :7], PADS, (4, 11)).shape == (1, 40, 4, 11)
     assert layer.explain(SHAPE, PADS, OUT).startswith("numpy reference")
-    assert "so not used: dense" in layer.explain(SHAPE, PADS, OUT)
+    said = layer.explain(SHAPE, PADS, OUT)
+    assert "(no compiled algorithm is left: wrong results here, so not used: dense" in said
+    assert "compiled for" not in said
+
+
+def failing(problem, tile, target):
+    raise KeyError("tap")
+
+
+def refused(problem, tile, target):
+    return "define void @run0() { ret i64 %nothing }"
+
+
+@pytest.mark.parametrize(("emit", "message"), [(failing, "KeyError.*tap"), (refused, "LLVM does not accept")])
+def test_code_that_cannot_be_made_is_left_out_and_named(emit, message, monkeypatch):
+    x, weights = arrays()
+    first = CompiledEngine(threads=1).prepare(PROBLEM, *weights).explain(SHAPE, PADS, OUT).split()[0]
+    forget(monkeypatch)
+    monkeypatch.setenv("POLYCONV_CACHE_DIR", str(trial.cache.folder()) + "-other")
+    found = {first: replace(real(first), emit=emit)}
+    monkeypatch.setattr(algorithms, "algorithm", lambda name: found.get(name) or real(name))
+    layer = CompiledEngine(threads=1).prepare(PROBLEM, *weights)
+    with pytest.warns(RuntimeWarning, match=rf"in_channels=24, .*could not be made.*algorithm {first}.*{message}"):
+        np.testing.assert_array_equal(layer(x, PADS, OUT), right())
+    assert f"machine code could not be made, so not used: {first} (compiled" in layer.explain(SHAPE, PADS, OUT)
+    with pytest.raises(machine.NoCode, match=f"in_channels=24, .*{message}"):
+        CompiledEngine(algorithm=first, threads=1).prepare(PROBLEM, *weights)(x, PADS, OUT)
+
+
+def test_a_network_says_that_numpy_runs_where_no_code_can_be_made(monkeypatch):
+    net = pc.network("conv 3x3 8 same reflect | conv 3x3 8 same")
+    model = net.bind(net.weights(in_channels=8, seed=2))
+    monkeypatch.setattr(algorithms, "algorithm", lambda name: replace(real(name), emit=failing))
+    x = np.random.default_rng(1).standard_normal((1, 8, 14, 18)).astype(np.float32)
+    with pytest.warns(RuntimeWarning, match="could not be made"):
+        made = model(x)
+    monkeypatch.setenv("POLYCONV_ENGINE", "numpy")
+    np.testing.assert_allclose(made, net.bind(net.weights(in_channels=8, seed=2))(x), atol=1e-5)
+    for line in model.explain(x.shape).splitlines():
+        assert "numpy reference" in line
+        assert "no compiled algorithm is left: machine code could not be made, so not used: dense" in line
+        assert "compiled for this machine" not in line
 
 
 @pytest.mark.parametrize("wish", ["on", "off"])

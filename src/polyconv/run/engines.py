@@ -8,9 +8,6 @@ from functools import lru_cache
 from polyconv.run.numpy_engine import NumpyEngine
 from polyconv.run.problem import Engine, Problem
 
-_NUMPY = NumpyEngine()
-
-
 FUSING = ("auto", "on", "off")
 
 
@@ -26,8 +23,8 @@ def fusing() -> str:
     return wish
 
 
-def engine_for(problem: Problem) -> tuple[Engine, str]:
-    """The engine for a problem, and the reason in words (for ``explain``).
+def engine_for(problem: Problem) -> Engine:
+    """The engine for a problem; what it prepares says in ``explain`` why it is this one.
 
     ``POLYCONV_ENGINE=numpy`` asks for the reference; without llvmlite, or where the system refuses to run generated
     code, there is no other.
@@ -35,16 +32,14 @@ def engine_for(problem: Problem) -> tuple[Engine, str]:
     from polyconv.run.cpu.support import why_not
 
     obstacle = why_not()
-    return (_NUMPY, obstacle) if obstacle else _compiled_for(problem)
+    return NumpyEngine(obstacle) if obstacle else _compiled_for(problem)
 
 
 @lru_cache(maxsize=4096)
-def _compiled_for(problem: Problem) -> tuple[Engine, str]:
+def _compiled_for(problem: Problem) -> Engine:
     engine = _compiled()
     obstacle = engine.why_not(problem)  # type: ignore[attr-defined]
-    if obstacle:
-        return _NUMPY, f"no compiled algorithm fits: {obstacle}"
-    return engine, "compiled for this machine"
+    return NumpyEngine(f"no compiled algorithm fits: {obstacle}") if obstacle else engine
 
 
 @lru_cache(maxsize=1)

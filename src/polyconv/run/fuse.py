@@ -241,14 +241,15 @@ class CompiledChain:
             measured = " (measured)" if member.chosen[2] else ""
             how = f"{name} {member.link.algorithm.name} {member.link.tile}{measured}, "
             if number:
-                lines.append(f"{how}fused with stage {names[0]}")
+                lines.append(f"{how}fused with stage {names[0]} (compiled for this machine)")
                 continue
             lines.append(
                 f"{how}fused with the next layer{'s' if len(names) > 2 else ''} ({', '.join(names[1:])}): bands of "
                 f"{program.rows} {axis}, {program.runs} run(s) a picture, {bands.threads} thread(s), "
                 f"{memory:.0f} KiB of workspace, expected {bands.seconds * 1e6:.0f} us instead of "
                 f"{bands.apart * 1e6:.0f}: what is between the layers stays in a buffer of "
-                f"{program.buffer_bytes / 1024:.0f} KiB, {again:.0f} % of it computed twice"
+                f"{program.buffer_bytes / 1024:.0f} KiB, {again:.0f} % of it computed twice "
+                f"(compiled for this machine)"
             )
         return lines
 

@@ -103,7 +103,6 @@ class Model:
         self._sequences = _sequences(self._fused)
         self._fusing = fusing()
         self._prepared: dict[tuple[int, int, str, int], Prepared] = {}
-        self._reasons: dict[int, str] = {}
         self._plans: dict[tuple[Sizes, str], tuple[Step, ...]] = {}
         self._chains: dict[tuple[Sizes, np.dtype[Any]], tuple[Step, ...]] = {}  # plans of networks without branches
 
@@ -218,7 +217,7 @@ class Model:
         if self._fusing == "off" or not self._sequences:
             return
         from polyconv.run import fuse
-        from polyconv.run.cpu.machine import WrongCode
+        from polyconv.run.cpu.machine import Unusable
         from polyconv.run.plan import CompiledLayer
 
         for sequence in self._sequences:
@@ -237,7 +236,7 @@ class Model:
                     numbers = list(sequence[start + first : start + last])
                     try:
                         chain = fuse.CompiledChain(part[first:last], bands)
-                    except WrongCode:  # one by one, each layer finds another algorithm
+                    except Unusable:  # one by one, each layer finds another algorithm
                         continue
                     yield numbers, chain
 
@@ -256,8 +255,7 @@ class Model:
         key = (index, in_shape[0], dtype.name, len(in_shape))
         if key not in self._prepared:
             problem = problem_of(layer, in_shape[0], len(in_shape) - 1, dtype.name, self.layout)
-            engine, self._reasons[index] = engine_for(problem)
-            self._prepared[key] = engine.prepare(problem, fused.weight, fused.bias)
+            self._prepared[key] = engine_for(problem).prepare(problem, fused.weight, fused.bias)
         return self._prepared[key]
 
     def _request(self, layer: Windowed, batch: int, in_shape: Sizes) -> Request:
@@ -314,9 +312,7 @@ class Model:
         chained: dict[int, str] = {}
         for numbers, chain in self._fused_chains(shape[0], flowing, dtype):
             said = chain.explain([names[number] for number in numbers])
-            chained |= {
-                n: f"{line} ({self._reasons[n]}){self._fused[n].note}" for n, line in zip(numbers, said, strict=True)
-            }
+            chained |= {n: f"{line}{self._fused[n].note}" for n, line in zip(numbers, said, strict=True)}
         for index, fused in enumerate(self._fused):
             if index in chained:
                 lines.append(chained[index])
@@ -331,7 +327,7 @@ class Model:
             what = layer.kind if isinstance(layer, Join) else type(layer).__name__.lower()
             return f"{what}: " + ("nothing to do" if isinstance(layer, Identity) else "one NumPy expression")
         prepared = self._prepare(index, fused, layer, in_shape, dtype)
-        return f"{self._request(layer, batch, in_shape).explain(prepared, dtype)} ({self._reasons[index]})"
+        return self._request(layer, batch, in_shape).explain(prepared, dtype)
 
 
 def _same(x: Array) -> Array:

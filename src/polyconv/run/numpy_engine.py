@@ -15,18 +15,25 @@ from polyconv.run.problem import Array, Pads, Prepared, Problem
 
 
 class NumpyEngine:
-    """Runs problems through ``polyconv.reference``."""
+    """Runs problems through ``polyconv.reference``.
+
+    Args:
+        why: why it runs and machine code does not, for ``explain``.
+    """
 
     name = "numpy"
 
+    def __init__(self, why: str = "") -> None:
+        self.why = why
+
     def prepare(self, problem: Problem, weight: Array | None, bias: Array | None) -> Prepared:
         """Keep private copies of the weights."""
-        return _Numpy(problem, *(None if a is None else np.array(a, order="C") for a in (weight, bias)))
+        return _Numpy(problem, self.why, *(None if a is None else np.array(a, order="C") for a in (weight, bias)))
 
 
 class _Numpy:
-    def __init__(self, problem: Problem, weight: Array | None, bias: Array | None) -> None:
-        self.problem, self.weight, self.bias = problem, weight, bias
+    def __init__(self, problem: Problem, why: str, weight: Array | None, bias: Array | None) -> None:
+        self.problem, self.why, self.weight, self.bias = problem, why, weight, bias
 
     def __call__(self, x: Array, padding: Pads, out_size: tuple[int, ...]) -> Array:
         last = self.problem.layout == "channels_last"
@@ -64,7 +71,8 @@ class _Numpy:
         )
 
     def explain(self, in_shape: tuple[int, ...], padding: Pads, out_size: tuple[int, ...]) -> str:
-        """What runs and what it needs."""
+        """What runs, what it needs, and why no machine code does."""
         copied = any(map(any, padding)) and self.problem.op != "conv_transpose"
         workspace = "a padded copy of the input, and one product per tap" if copied else "one product per tap"
-        return f"numpy reference: a loop over {np.prod(self.problem.kernel_size)} taps; workspace: {workspace}"
+        why = f" ({self.why})" if self.why else ""
+        return f"numpy reference: a loop over {np.prod(self.problem.kernel_size)} taps; workspace: {workspace}{why}"

@@ -145,7 +145,7 @@ class CompiledLayer:
         self._packed: dict[tuple[str, Hashable], Array] = {}
         self._plans: dict[tuple[object, ...], _Plan] = {}
         self._lock = threading.Lock()
-        self._wrong: set[str] = set()  # algorithms whose code gave wrong results here
+        self._left_out: dict[str, str] = {}  # algorithms that cannot be used here -> what was found
 
     def __call__(self, x: Array, padding: Pads, out_size: tuple[int, ...]) -> Array:
         """Run the layer."""
@@ -183,17 +183,24 @@ class CompiledLayer:
     def explain(self, in_shape: tuple[int, ...], padding: Pads, out_size: tuple[int, ...]) -> str:
         """Algorithm, tile, threads, memory, expected time and the reason."""
         plan = self._plan(in_shape, self._strides(in_shape), True, padding, out_size)
-        wrong = f"; wrong results here, so not used: {', '.join(sorted(self._wrong))}" if self._wrong else ""
         if plan.instead is not None:
-            return plan.instead.explain(in_shape, padding, out_size) + wrong
+            return plan.instead.explain(in_shape, padding, out_size)
         if plan.schedule is None:
             return "nothing to compute: the output is empty"
         memory = plan.schedule.workspace_bytes + plan.threads * plan.schedule.scratch_bytes
         how = "measured" if plan.measured else "expected"
         return (
             f"{plan.algorithm.name} {plan.tile}, {plan.threads} thread(s), {memory / 1024:.0f} KiB of workspace, "
-            f"{how} {plan.seconds * 1e6:.0f} us: {plan.schedule.reason}{wrong}"
+            f"{how} {plan.seconds * 1e6:.0f} us: {plan.schedule.reason}"
+            f"{''.join(f'; {finding}' for finding in self._findings())} (compiled for this machine)"
         )
+
+    def _findings(self) -> list[str]:
+        """Which algorithms are left out, and why."""
+        return [
+            f"{why}, so not used: {', '.join(sorted(name for name, its in self._left_out.items() if its == why))}"
+            for why in sorted(set(self._left_out.values()))
+        ]
 
     def _plan(
         self,
@@ -221,33 +228,35 @@ class CompiledLayer:
         padding: Pads,
         out_size: tuple[int, ...],
     ) -> _Plan:
-        """A plan by an algorithm whose code is right on this machine; by NumPy where there is none."""
+        """A plan by an algorithm that can be used on this machine; by NumPy where there is none."""
         while not self.gave_up:
             try:
                 return self._make_plan(shape, strides, is_aligned, padding, out_size)
-            except machine.WrongCode as wrong:
+            except machine.Unusable as found:
                 if self._known is None:  # the algorithm was asked for by name
                     raise
-                warnings.warn(str(wrong), RuntimeWarning, stacklevel=2)
-                self._leave_out(wrong.algorithm)
+                warnings.warn(str(found), RuntimeWarning, stacklevel=2)
+                self._leave_out(found)
         from polyconv.run.numpy_engine import NumpyEngine
 
         out_shape, dtype = self.problem.out_shape(shape[0], out_size), self.problem.numpy_dtype()
         algorithm, tile = self._candidates(self.problem)[0]
         sizes = self.sizes(shape, padding, out_size)
-        instead = NumpyEngine().prepare(self.problem, self._weight, self._bias)
+        engine = NumpyEngine(f"no compiled algorithm is left: {'; '.join(self._findings())}")
+        instead = engine.prepare(self.problem, self._weight, self._bias)
         allocate = buffers.allocator(out_shape, dtype)
         return _Plan(algorithm, tile, sizes, None, None, out_shape, allocate, False, 1, 0.0, instead=instead)
 
     @property
     def gave_up(self) -> bool:
-        """Is there no algorithm left whose machine code is right here."""
-        return bool(self._wrong) and not self.choices
+        """Is there no algorithm left that can be used here."""
+        return bool(self._left_out) and not self.choices
 
-    def _leave_out(self, name: str) -> None:
+    def _leave_out(self, found: machine.Unusable) -> None:
         """Plan without an algorithm from now on."""
+        name = found.algorithm
         with self._lock:
-            self._wrong.add(name)
+            self._left_out[name] = found.finding
             self.choices = [pair for pair in self.choices if pair[0].name != name]
             self._known = {shape: one for shape, one in (self._known or {}).items() if one.algorithm != name}
 
@@ -350,25 +359,40 @@ class CompiledLayer:
         )
 
     def load(self, algorithm: Algorithm, tile: Hashable, symbols: list[str]) -> dict[str, machine.Function]:
-        """The machine code of an algorithm and tile."""
+        """The machine code of an algorithm and tile.
+
+        Raises:
+            machine.Unusable: it could not be made, or gives wrong results here.
+        """
         key = (algorithm.name, tile, *symbols)
         functions = self._functions.get(key)
-        if functions is None:
-            functions = self._functions[key] = machine.load_recipe(
+        if functions is not None:
+            return functions
+        try:
+            functions = machine.load_recipe(
                 f"{algorithm.name}\n{tile}\n{self.problem}",
                 lambda: self._emit(algorithm, tile),
                 symbols,
                 self.target,
-                str(self.problem),
+                f"algorithm {algorithm.name}",
                 lambda link: self._try(algorithm, tile, link),
             )
+        except machine.Unusable:
+            raise
+        except (RuntimeError, OSError, MemoryError) as error:
+            message = f"{self.problem}: machine code could not be made and is not used: {error}"
+            raise machine.NoCode(algorithm.name, message) from error
+        self._functions[key] = functions
         return functions
 
     def _emit(self, algorithm: Algorithm, tile: Hashable) -> str:
         from polyconv.run import trial
 
         trial.refuse_known(algorithm, self.problem, self.target)
-        return algorithm.emit(self.problem, tile, self.target)
+        try:
+            return algorithm.emit(self.problem, tile, self.target)
+        except Exception as error:
+            raise RuntimeError(f"algorithm {algorithm.name} failed to write its code: {error!r}") from error
 
     def _try(self, algorithm: Algorithm, tile: Hashable, link: Any) -> None:
         from polyconv.run import trial

@@ -21,7 +21,7 @@ from polyconv.run import choices
 from polyconv.run.bench.timing import time_calls
 from polyconv.run.choices import Choice
 from polyconv.run.cpu.algorithms.record import Algorithm
-from polyconv.run.cpu.machine import WrongCode
+from polyconv.run.cpu.machine import Unusable
 from polyconv.run.model import Model, Stage
 from polyconv.run.plan import CompiledEngine, CompiledLayer
 from polyconv.run.problem import Array, Layout
@@ -168,7 +168,7 @@ def _ways(stage: Stage, layer: CompiledLayer, weight: Array | None, bias: Array 
         for threads in sorted(numbers):
             same = (algorithm.name, tile, threads) == (planned.algorithm, planned.tile, planned.threads)
             if cost <= NEAR * costs[place] and not same:
-                with contextlib.suppress(WrongCode):
+                with contextlib.suppress(Unusable):
                     ways.append(way(algorithm, tile, threads))
     return ways, planned
 

@@ -39,12 +39,26 @@ class Function:
     address: int
 
 
-class WrongCode(RuntimeError):  # noqa: N818 (a finding about the code, not about the call)
-    """Machine code of an algorithm gives wrong results on this machine (`polyconv.run.trial`)."""
+class Unusable(RuntimeError):  # noqa: N818 (a finding about the code, not about the call)
+    """An algorithm cannot be used for a layer on this machine."""
+
+    finding = "not usable here"
 
     def __init__(self, algorithm: str, message: str) -> None:
         super().__init__(message)
         self.algorithm = algorithm
+
+
+class WrongCode(Unusable):
+    """Its machine code gives wrong results (`polyconv.run.trial`)."""
+
+    finding = "wrong results here"
+
+
+class NoCode(Unusable):
+    """Its machine code could not be made."""
+
+    finding = "machine code could not be made"
 
 
 Trial = Callable[[Callable[[Sequence[str]], dict[str, Function]]], None]
