@@ -141,7 +141,7 @@ def run(
     guarded_packed = guarded(packed, at_end=False)  # its start is aligned, as the record promises
     out = guarded(np.full(out_shape, POISON, layer.dtype), at_end)
     text = found.emit(problem, tile, target)
-    words = [0, guarded_packed, 0, 0, *map(int, plan.words[4:]), *plan.tables]
+    words = [0, guarded_packed, 0, 0, *plan.words[4:]]
     workspace = np.empty(plan.workspace_bytes + 128, np.uint8)
     words[3] = workspace.ctypes.data + -workspace.ctypes.data % 128
     words[0], words[2] = x.ctypes.data, out.ctypes.data

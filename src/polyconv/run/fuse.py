@@ -210,8 +210,9 @@ class CompiledChain:
         items = batch * self.program.runs
         self._call = pool.Call(
             [pool.Phase(code["run0"].address, items, max(1, items // (8 * self.bands.threads)), self.bands.threads)],
-            [*map(int, self.program.words), *self.program.tables],  # the tables only to keep them alive
+            self.program.words,
             arrays=(0, 2),
+            keep=self.program.tables,
             scratch_bytes=self.program.scratch_bytes,
             hold_gil=self.bands.seconds < HOLD_GIL_SECONDS,
         )

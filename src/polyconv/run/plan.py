@@ -342,15 +342,15 @@ class CompiledLayer:
         self, algorithm: Algorithm, tile: Hashable, schedule: Schedule, threads: int, seconds: float
     ) -> pool.Call:
         functions = self.load(algorithm, tile, sorted({phase.symbol for phase in schedule.phases}))
-        phases = []
-        for phase in schedule.phases:
-            share = max(1, phase.items // (threads * GRABS))
-            phases.append(pool.Phase(functions[phase.symbol].address, phase.items, share, threads))
+        phases = [
+            pool.Phase(functions[phase.symbol].address, phase.items, max(1, phase.items // (threads * GRABS)), threads)
+            for phase in schedule.phases
+        ]
         packed = self.pack(algorithm, tile)
-        arguments: list[int | Array] = [0, packed, 0, 0, *(int(word) for word in schedule.words[4:])]
         return pool.Call(
             phases,
-            [*arguments, *schedule.tables],  # the tables only to keep them alive
+            [0, packed, 0, 0, *schedule.words[4:]],
+            keep=schedule.tables,
             arrays=(0, 2),
             scratch_bytes=schedule.scratch_bytes,
             workspace_bytes=schedule.workspace_bytes,

@@ -16,14 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, pairwise
 from math import prod
 from typing import Any
 
-import numpy as np
-
 from polyconv.geometry import Axis
-from polyconv.run.cpu.algorithms.record import FIXED_WORDS, Algorithm, Schedule, Sizes, ceil_div, words
+from polyconv.run.cpu.algorithms.record import FIXED_WORDS, Algorithm, Schedule, Sizes, Table, ceil_div, table_of, words
 from polyconv.run.cpu.emit import Kernel, Value
 from polyconv.run.cpu.target import Target
 from polyconv.run.problem import Array, Pads, Problem
@@ -169,13 +167,13 @@ def _room(link: Link, grain: int, part: _Part, step: int) -> int:
 class Program:
     """The calls and moves of every run, and the memory they need."""
 
-    words: Array
+    words: Sequence[int]
     scratch_bytes: int
     runs: int
     rows: int
     buffer_bytes: int  # of one thread
     computed: float  # rows computed of all layers but the last, over their rows
-    tables: list[Array] = field(default_factory=list)
+    tables: list[Table | Array] = field(default_factory=list)
 
 
 class _Writer:
@@ -186,7 +184,7 @@ class _Writer:
     ) -> None:
         self.links, self.target, self.x_strides = links, target, x_strides
         self.item = links[0].problem.numpy_dtype().itemsize
-        self.known: dict[tuple[int, Sizes], tuple[Schedule, Array]] = {}
+        self.known: dict[tuple[int, Sizes], tuple[Schedule, Table]] = {}
         self.last = links[0].problem.layout == "channels_last"
         flat = [band.parts for run in bands for band in run]
         self.capacity = [
@@ -226,7 +224,7 @@ class _Writer:
         following = place + 1
         return prod(self.links[place].out_size) if following == len(self.links) else self.pitches[following]
 
-    def schedule(self, place: int, part: _Part) -> tuple[Schedule, Array]:
+    def schedule(self, place: int, part: _Part) -> tuple[Schedule, Table]:
         """A layer's schedule for a part, kept for parts of the same sizes; and its words, filled up to whole steps."""
         link = self.links[place]
         padding = link.padding_of(part.first, part.start, part.stop)
@@ -237,9 +235,8 @@ class _Writer:
         found = self.known.get((place, sizes))
         if found is None:
             plan = link.algorithm.schedule(link.problem, link.tile, self.target, sizes, 1)
-            filled = np.zeros(ceil_div(len(plan.words), STEP) * STEP, np.int64)
-            filled[: len(plan.words)] = plan.words
-            found = self.known[place, sizes] = (plan, filled)
+            rest = -len(plan.words) % STEP
+            found = self.known[place, sizes] = (plan, table_of([*plan.words, *(0,) * rest]))
         return found
 
 
@@ -299,7 +296,7 @@ def write_program(
                 row = prod(link.out_size[1:]) * (link.problem.out_channels if writer.last else 1)
                 for phase, address in zip(plan.phases, addresses(place, plan.phases), strict=True):
                     step = [0] * STEP
-                    step[KERNEL], step[ITEMS], step[WORDS] = address, phase.items, filled.ctypes.data
+                    step[KERNEL], step[ITEMS], step[WORDS] = address, phase.items, filled.buffer_info()[0]
                     step[COUNT], step[PACKED] = len(filled), packed[place].ctypes.data
                     step[FROM], step[FROM_AT] = INPUT, part.start * x_row * item
                     step[TO], step[TO_AT] = OUTPUT, part.first * row * item
@@ -318,7 +315,7 @@ def write_program(
                     steps.append(step)
             loops.append((before, len(steps), band.times))
         starts.append(len(loops))
-    program, repeats, table = np.array(steps, np.int64), np.array(loops, np.int64), np.array(starts, np.int64)
+    program, repeats, table = table_of(chain(*steps)), table_of(chain(*loops)), table_of(starts)
     arguments = words(
         program, repeats, table, len(bands), x_strides[0] * item,
         prod(links[-1].out_size) * links[-1].problem.out_channels * item,

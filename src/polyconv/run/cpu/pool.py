@@ -50,6 +50,7 @@ class Call:
         phases: what to run, in order.
         words: the 64-bit arguments, shared by all phases. An array stands for the address of its first element and is
             kept alive.
+        keep: what else the words point into, kept alive.
         arrays: which of the words are filled in at each call, with the data pointers of the arrays given then.
         scratch_bytes: scratch of each thread, aligned to 128 bytes.
         workspace_bytes: size of one block shared by all threads and phases, aligned to 128 bytes.
@@ -70,6 +71,7 @@ class Call:
         words: Sequence[int | Array],
         *,
         arrays: Sequence[int] = (),
+        keep: Sequence[object] = (),
         scratch_bytes: int = 0,
         workspace_bytes: int = 0,
         workspace_word: int = -1,
@@ -92,7 +94,7 @@ class Call:
             *(word for index in self.arrays for word in (0, index)),
             *(address(word) if isinstance(word, np.ndarray) else int(word) for word in words),
         ]
-        self._keep = [word for word in words if isinstance(word, np.ndarray)]
+        self._keep = (keep, *(word for word in words if isinstance(word, np.ndarray)))
         self._blocks: list[tuple[Any, int]] = []
 
     def __call__(self, *arrays: Array) -> None:

@@ -17,13 +17,11 @@ whatever the tile or thread.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from math import prod
-
-import numpy as np
 
 from polyconv.geometry import Axis
 from polyconv.run.cpu.activations import LONG, LONGEST, activate
@@ -36,6 +34,7 @@ from polyconv.run.cpu.algorithms.gather import (
     Gather,
     Walk,
     phase_fields,
+    records_of,
     tap_tables,
 )
 from polyconv.run.cpu.algorithms.phases import OutputPhases, phases_of
@@ -45,10 +44,12 @@ from polyconv.run.cpu.algorithms.record import (
     Phase,
     Schedule,
     Sizes,
+    Table,
     ceil_div,
     pixels_contiguous,
     share,
     split_evenly,
+    table_of,
     words,
 )
 from polyconv.run.cpu.emit import Kernel, Value, Var
@@ -105,6 +106,7 @@ def channels_in_sum(problem: Problem) -> int:
     return prod(problem.kernel_size) * problem.in_channels // problem.groups
 
 
+@lru_cache(maxsize=256)
 def blocks_of(problem: Problem, tile: Tile, target: Target) -> Blocks:
     """How the output channels of a group are cut for this tile."""
     narrowest = 4 if problem.dtype == "float32" else 2
@@ -310,22 +312,23 @@ def schedule(
     phases = phases_of(problem, sizes.padding)
     cuts = blocks_of(problem, tile, target)
     out_strides = out_strides or _channels_last_strides(sizes.out_size, problem.out_channels)
-    x_strides = np.array(sizes.x_strides[:-1]) * item
+    x_strides = [stride * item for stride in sizes.x_strides[:-1]]
     grids = phases.grids(sizes.out_size)
-    table, tiles = _table(problem, tile, sizes, phases, grids, x_strides, np.array(out_strides[1:]) * item, runs)
+    out_bytes = [stride * item for stride in out_strides[1:]]
+    table, tiles = _table(problem, tile, sizes, phases, grids, x_strides, out_bytes, runs)
     channels, taps = problem.in_channels // problem.groups, prod(problem.kernel_size)
     all_blocks = blocks or cuts.count * problem.groups
     chunk_tiles, chunk_blocks = _chunks(tiles, all_blocks, channels * taps * item * cuts.lanes, target, threads)
     tile_chunks, block_chunks = ceil_div(tiles, chunk_tiles), ceil_div(all_blocks, chunk_blocks)
     axes: list[int] = []
     for axis in range(problem.ndim):
-        axes += [sizes.in_size[axis], phases.in_step[axis], int(x_strides[axis + 1])]
+        axes += [sizes.in_size[axis], phases.in_step[axis], x_strides[axis + 1]]
         axes += [out_strides[axis + 1] * phases.out_step[axis] * item]
     arguments = words(
         table, channels, channels * taps, all_blocks, tile_chunks * block_chunks, tile_chunks, chunk_tiles,
-        chunk_blocks, int(x_strides[0]), out_strides[0] * item, *axes,
+        chunk_blocks, x_strides[0], out_strides[0] * item, *axes,
     )  # fmt: skip
-    most_taps = int(np.diff(phases.starts).max())
+    most_taps = max(phases.counts)
     scratch = stage_bytes + 8 * (Gather.words(problem.ndim) + GROUP * (most_taps + 1))
     reason = f"{len(grids)} phase(s), {tiles} tiles x {all_blocks} blocks, {chunk_tiles} x {chunk_blocks} an item"
     steps = (Phase("run0", len(grids) * tile_chunks * block_chunks),)
@@ -345,47 +348,52 @@ def _table(
     tile: Tile,
     sizes: Sizes,
     phases: OutputPhases,
-    grids: Array,
-    x_strides: Array,
-    out_strides: Array,
+    grids: list[tuple[int, ...]],
+    x_strides: list[int],
+    out_strides: list[int],
     runs: bool,
-) -> tuple[Array, int]:
+) -> tuple[Table, int]:
     """Phase records, then taps, then tiles, in one array of words; and the most tiles that any phase has."""
-    count, ndim = grids.shape
+    count, ndim = len(grids), problem.ndim
     names = DenseKernel.phase_fields(ndim)
-    record = {"out_offset": phases.first @ out_strides} | {f"grid{axis}": grids[:, axis] for axis in range(ndim)}
     channels = problem.in_channels // problem.groups
     follows = channels * problem.numpy_dtype().itemsize if runs and problem.groups == 1 else None
-    fields, tap_words = tap_tables(phases, phases.shifts @ x_strides[1:], count * len(names), channels, follows)
-    tile_fields, tile_words = _tiles(tile, sizes, phases, grids, count * len(names) + len(tap_words))
-    record |= fields | tile_fields
-    records = np.stack([record[name] for name in names], axis=1)
-    return np.concatenate([records.ravel(), tap_words, tile_words]), max(1, int(record["tiles"].max(initial=0)))
+    at = count * len(names)
+    record, tap_words = tap_tables(phases, phases.offsets(x_strides[1:]), at, channels, follows)
+    record["out_offset"] = phases.out_offsets(out_strides)
+    for axis, lengths in enumerate(zip(*grids, strict=True)):
+        record[f"grid{axis}"] = lengths
+    tile_fields, tile_words = _tiles(tile, sizes, phases, grids, at + len(tap_words))
+    record |= tile_fields
+    return table_of([*records_of(names, record), *tap_words, *tile_words]), max(1, *record["tiles"])
 
 
-def _tiles(tile: Tile, sizes: Sizes, phases: OutputPhases, grids: Array, at: int) -> tuple[dict[str, Array], Array]:
+def _tiles(
+    tile: Tile, sizes: Sizes, phases: OutputPhases, grids: list[tuple[int, ...]], at: int
+) -> tuple[dict[str, list[int]], list[int]]:
     """Start and length of the tiles of each kind of span, for a table that they follow at word ``at``.
 
     A span is what is cut evenly into tiles: one row, or the whole batch where that is little.
     """
-    everything, rows = sizes.batch * grids.prod(axis=1), sizes.batch * grids[:, :-1].prod(axis=1)
-    flat = (everything <= FLAT) | (grids[:, -1] < tile.positions // 2) & (everything < 1 << 20)
-    pieces: dict[int, list[tuple[int, int]]] = {}
-    if len(grids) == 1 and grids[0, -1] and (row := _row_tiles(tile, sizes, phases, int(grids[0, -1]))):
-        flat[:] = False
-        pieces[int(grids[0, -1])] = row
-    spans, rows = np.where(flat, everything, grids[:, -1]), np.where(flat, 1, rows)
-    fields = {name: np.zeros(len(grids), np.int64) for name in ("tiles_at", "span_tiles", "tiles")} | {"span": spans}
-    words_of = []
-    for length in sorted(set(spans.tolist())):
-        even = split_evenly(length, ceil_div(length, tile.positions)) if length else [(0, 0)]
-        entries = np.array(pieces.get(length, even), np.int64)
-        mine = spans == length
-        fields["tiles_at"][mine], fields["span_tiles"][mine] = at, len(entries)
-        fields["tiles"][mine] = rows[mine] * (len(entries) if length else 0)
-        words_of.append((entries[:, 0] << 8) + entries[:, 1])
-        at += len(entries)
-    return fields, np.concatenate(words_of)
+    row = _row_tiles(tile, sizes, phases, grids[0][-1]) if len(grids) == 1 and grids[0][-1] else None
+    spans: list[tuple[int, int]] = []  # of each phase: length, and how many
+    for grid in grids:
+        everything = sizes.batch * prod(grid)
+        flat = everything <= FLAT or (grid[-1] < tile.positions // 2 and everything < 1 << 20)
+        spans.append((everything, 1) if flat and row is None else (grid[-1], sizes.batch * prod(grid[:-1])))
+    places: dict[int, tuple[int, int]] = {}
+    entries: list[int] = []
+    for length in sorted({length for length, _ in spans}):
+        mine = row or (split_evenly(length, ceil_div(length, tile.positions)) if length else [(0, 0)])
+        places[length] = (at + len(entries), len(mine))
+        entries += [(start << 8) + count for start, count in mine]
+    fields = {
+        "tiles_at": [places[length][0] for length, _ in spans],
+        "span_tiles": [places[length][1] for length, _ in spans],
+        "span": [length for length, _ in spans],
+        "tiles": [times * places[length][1] if length else 0 for length, times in spans],
+    }
+    return fields, entries
 
 
 FLAT = 2048  # positions up to which a whole batch is one span
@@ -395,27 +403,40 @@ NARROWEST = 4  # a tile of fewer positions takes as long as one of so many
 def _row_tiles(tile: Tile, sizes: Sizes, phases: OutputPhases, length: int) -> list[tuple[int, int]] | None:
     """Tiles of a row that end where a tap meets the border, if skipping that tap there saves a tenth of the work."""
     step, size = phases.in_step[-1], sizes.in_size[-1]
-    shifts = sorted(set(phases.shifts[:, -1].tolist()))
+    shifts = sorted(set(phases.shifts[-1]))
     enters = [ceil_div(-shift, step) for shift in shifts]  # first position for which the tap is on data
     leaves = [ceil_div(size - shift, step) for shift in shifts]  # and the first for which it no longer is
     edges = sorted({0, length, *(edge for edge in enters + leaves if 0 < edge < length)})
     if len(edges) > 2 * len(shifts) + 2 or length > 1 << 12 or len(edges) == 2:
         return None
 
-    def work(tiles: list[tuple[int, int]]) -> int:
-        return sum(
-            max(count, NARROWEST)
-            * sum(start < leave and enter < start + count for enter, leave in zip(enters, leaves, strict=True))
-            for start, count in tiles
-        )
+    def met(start: int, stop: int) -> int:
+        """Taps that are on data for a tile."""
+        return sum(start < leave and enter < stop for enter, leave in zip(enters, leaves, strict=True))
 
-    cut = [
-        (low + start, count)
-        for low, high in pairwise(edges)
-        for start, count in split_evenly(high - low, ceil_div(high - low, tile.positions))
-    ]
-    even = split_evenly(length, ceil_div(length, tile.positions))
-    return cut if work(cut) < 0.9 * work(even) else None
+    parts = [(low, high, ceil_div(high - low, tile.positions)) for low, high in pairwise(edges)]
+    work = sum(met(low, high) * _widened(high - low, tiles) for low, high, tiles in parts)  # the same taps in each part
+    if work >= 0.9 * _even_work(met, max(enters), min(leaves), length, ceil_div(length, tile.positions), len(shifts)):
+        return None
+    return [(low + start, count) for low, high, tiles in parts for start, count in split_evenly(high - low, tiles)]
+
+
+def _widened(length: int, tiles: int) -> int:
+    """Positions of even tiles, a narrow one counting as what it takes."""
+    each, longer = divmod(length, tiles)
+    return (tiles - longer) * max(each, NARROWEST) + longer * max(each + 1, NARROWEST)
+
+
+def _even_work(met: Callable[[int, int], int], inside: int, outside: int, length: int, tiles: int, taps: int) -> int:
+    """What even tiles of a row take: those wholly between ``inside`` and ``outside`` meet every tap."""
+    low, high, first, last, work = 0, tiles, 0, length, 0
+    while low < high and (stop := length * (low + 1) // tiles) <= inside:
+        work += met(first, stop) * max(stop - first, NARROWEST)
+        low, first = low + 1, stop
+    while low < high and (start := length * (high - 1) // tiles) >= outside:
+        work += met(start, last) * max(last - start, NARROWEST)
+        high, last = high - 1, start
+    return work + taps * (last - first if length // tiles >= NARROWEST else NARROWEST * (high - low))
 
 
 def _chunks(tiles: int, blocks: int, weight_bytes: int, target: Target, threads: int) -> tuple[int, int]:

@@ -12,28 +12,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import gcd, prod
-
-import numpy as np
 
 from polyconv.run.cpu.activations import activate
 from polyconv.run.cpu.algorithms import dense
 from polyconv.run.cpu.algorithms.dense import Body, DenseKernel, Tile, blocks_of, pack
-from polyconv.run.cpu.algorithms.gather import GROUP, Gather, Walk, phase_fields, tap_tables
-from polyconv.run.cpu.algorithms.phases import OutputPhases, phases_of
+from polyconv.run.cpu.algorithms.gather import GROUP, Gather, Walk, phase_fields, records_of, tap_tables
+from polyconv.run.cpu.algorithms.phases import OutputPhases, combined, phases_of
 from polyconv.run.cpu.algorithms.record import (
     FIXED_WORDS,
     Algorithm,
     Phase,
     Schedule,
     Sizes,
+    Table,
     ceil_div,
     rows_contiguous,
+    table_of,
     words,
 )
 from polyconv.run.cpu.emit import Value, Var
 from polyconv.run.cpu.target import CLOCK, Target
-from polyconv.run.problem import Array, Problem
+from polyconv.run.problem import Problem
 
 NAMES = (
     *FIXED_WORDS, "table: ptr", "channels", "depth", "all_blocks", "per_phase", "block_chunks", "chunk_blocks",
@@ -262,7 +263,6 @@ class _Axis:
 def _axes(problem: Problem, phases: OutputPhases, grid: Sequence[int], runs: Sequence[int]) -> list[_Axis]:
     """Strips of ``runs`` output positions along each axis."""
     found = []
-    spans = phases.shifts.max(axis=0) - phases.shifts.min(axis=0) if len(phases.shifts) else [0] * problem.ndim
     for axis, run in enumerate(runs):
         step = phases.in_step[axis]
         last = axis == problem.ndim - 1
@@ -273,7 +273,7 @@ def _axes(problem: Problem, phases: OutputPhases, grid: Sequence[int], runs: Seq
         each = ceil_div(grid[axis], rows)
         run = max(1, min(run, each))
         groups = rows * ceil_div(each, run)
-        found.append(_Axis(groups, run, rows, unit, advance, (run - 1) * advance + int(spans[axis]) // unit + 1))
+        found.append(_Axis(groups, run, rows, unit, advance, (run - 1) * advance + phases.spans[axis] // unit + 1))
     return found
 
 
@@ -325,7 +325,7 @@ def schedule(
     item, ndim = problem.numpy_dtype().itemsize, problem.ndim
     phases = phases_of(problem, sizes.padding)
     grids = phases.grids(sizes.out_size)
-    grid = [int(size) for size in grids.max(axis=0)]
+    grid = list(map(max, zip(*grids, strict=True)))
     axes = _cut(problem, tile, target, sizes, phases, grid, threads)
     pitches = [item * problem.in_channels]
     for axis in reversed(axes[1:]):
@@ -341,7 +341,7 @@ def schedule(
     whole = weight_bytes(problem, tile, target) * all_blocks // blocks.count
     chunk_blocks = min(chunk_blocks, max(1, all_blocks * (target.l2_bytes // 2) // max(whole, 1)))
     block_chunks = ceil_div(all_blocks, chunk_blocks)
-    most_taps = int(np.diff(phases.starts).max())
+    most_taps = max(phases.counts)
     stage = GROUP * item * max(sum(blocks.main), sum(blocks.tail))
     strip_at = (8 * (Gather.words(ndim) + GROUP * (most_taps + 1)) + stage + 127) & -128
     strip = pitches[0] * axes[0].units + 2 * target.lanes(problem.dtype) * pitches[-1]
@@ -372,29 +372,34 @@ def _scattered_rows(phases: OutputPhases) -> bool:
 def _table(
     problem: Problem,
     phases: OutputPhases,
-    grids: Array,
+    grids: list[tuple[int, ...]],
     axes: list[_Axis],
     pitches: list[int],
     out_strides: list[int],
-) -> Array:
+) -> Table:
     """Phase records, then taps, in one array of words."""
-    count, ndim = grids.shape
-    names = PlanarKernel.phase_fields(ndim)
-    units = np.array([axis.unit for axis in axes])
-    counts = np.diff(phases.starts)
-    channels = problem.in_channels // problem.groups
-    start, least = count * len(names), np.zeros((count, ndim), np.int64)
-    full = np.flatnonzero(counts)
-    least[full] = np.minimum.reduceat(phases.shifts, phases.starts[:-1][full])
-    offsets = (phases.shifts - np.repeat(least, counts, axis=0)) // units @ np.array(pitches)
+    names = PlanarKernel.phase_fields(problem.ndim)
+    units = [axis.unit for axis in axes]
     follows = pitches[-1] if problem.groups == 1 else None
-    record, tap_words = tap_tables(phases, offsets, start, channels, follows)
-    record["out_offset"] = phases.first @ np.array(out_strides)
-    for axis in range(ndim):
-        record[f"grid{axis}"] = grids[:, axis]
-        record[f"span{axis}"] = ((record[f"most{axis}"] - record[f"least{axis}"]) // units[axis] + 1) * (counts > 0)
-    records = np.stack([record[name] for name in names], axis=1)
-    return np.concatenate([records.ravel(), tap_words])
+    record, tap_words = tap_tables(
+        phases, combined(_columns(phases, units), pitches), len(grids) * len(names),
+        problem.in_channels // problem.groups, follows,
+    )  # fmt: skip
+    record["out_offset"] = phases.out_offsets(out_strides)
+    for axis, lengths in enumerate(zip(*grids, strict=True)):
+        spans = zip(phases.counts, phases.least[axis], phases.most[axis], strict=True)
+        record[f"grid{axis}"] = lengths
+        record[f"span{axis}"] = [(most - least) // units[axis] + 1 if count else 0 for count, least, most in spans]
+    return table_of([*records_of(names, record), *tap_words])
+
+
+def _columns(phases: OutputPhases, units: list[int]) -> list[list[int]]:
+    """Of each tap along each axis, its distance from its phase's first, in the strip's units."""
+    bounds = list(pairwise(phases.starts))
+    return [
+        [(shift - low) // unit for low, (start, end) in zip(least, bounds, strict=True) for shift in shifts[start:end]]
+        for shifts, least, unit in zip(phases.shifts, phases.least, units, strict=True)
+    ]
 
 
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:

@@ -16,13 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
-
-import numpy as np
 
 from polyconv.run.cpu.activations import activate
 from polyconv.run.cpu.algorithms.blocks import Blocks, cut, pack_blocks
-from polyconv.run.cpu.algorithms.gather import phase_fields, tap_tables
+from polyconv.run.cpu.algorithms.gather import phase_fields, records_of, tap_tables
 from polyconv.run.cpu.algorithms.phases import phases_of
 from polyconv.run.cpu.algorithms.record import (
     FIXED_WORDS,
@@ -32,6 +31,7 @@ from polyconv.run.cpu.algorithms.record import (
     Sizes,
     ceil_div,
     rows_contiguous,
+    table_of,
     words,
 )
 from polyconv.run.cpu.emit import Kernel, Value, Var
@@ -77,6 +77,7 @@ def variants(problem: Problem, target: Target) -> Sequence[Tile]:
     return found
 
 
+@lru_cache(maxsize=256)
 def blocks_of(problem: Problem, tile: Tile) -> Blocks:
     """How the output channels of a group are cut: one lane is one channel here."""
     return cut(problem.out_channels // problem.groups, tile.channels, 1, 1)
@@ -346,19 +347,21 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     x_strides = [stride * item for stride in sizes.x_strides]
     names = _RowsKernel.phase_fields(ndim)
     record, tap_words = tap_tables(
-        phases, phases.shifts @ np.array(x_strides[2:]), len(grids) * len(names), problem.in_channels, None
+        phases, phases.offsets(x_strides[2:]), len(grids) * len(names), problem.in_channels, None
     )
-    record["out_offset"] = phases.first @ np.array(out_strides)
-    record["vectors"] = -(-grids[:, -1] // lanes)
-    record["row_tiles"] = np.maximum(-(-record["vectors"] // tile.vectors), 1)
-    record["tiles"] = sizes.batch * grids[:, :-1].prod(axis=1) * record["row_tiles"] * (grids[:, -1] > 0)
-    for axis in range(ndim):
-        record[f"grid{axis}"] = np.maximum(grids[:, axis], 1)
-    table = np.concatenate([np.stack([record[name] for name in names], axis=1).ravel(), tap_words])
-    tiles, blocks = max(1, int(record["tiles"].max())), blocks_of(problem, tile).count * problem.groups
+    record["out_offset"] = phases.out_offsets(out_strides)
+    record["vectors"] = [ceil_div(grid[-1], lanes) for grid in grids]
+    record["row_tiles"] = row_tiles = [max(ceil_div(vectors, tile.vectors), 1) for vectors in record["vectors"]]
+    record["tiles"] = [
+        sizes.batch * prod(grid[:-1]) * many if grid[-1] else 0 for grid, many in zip(grids, row_tiles, strict=True)
+    ]
+    for axis, lengths in enumerate(zip(*grids, strict=True)):
+        record[f"grid{axis}"] = [max(length, 1) for length in lengths]
+    table = table_of([*records_of(names, record), *tap_words])
+    tiles, blocks = max(1, *record["tiles"]), blocks_of(problem, tile).count * problem.groups
     chunk_blocks, chunk_tiles = _chunks(problem, target, tiles * len(grids) // column_phases(problem), blocks, threads)
     tile_chunks, block_chunks = ceil_div(tiles, chunk_tiles), ceil_div(blocks, chunk_blocks)
-    most_taps = int(np.diff(phases.starts).max())
+    most_taps = max(phases.counts)
     copy_at = (8 * (2 + tile.vectors) * (most_taps + 1) + 127) & -128
     copied = problem.in_channels * tile.vectors * lanes * item if copies else 0
     per_axis: list[int] = []

@@ -10,8 +10,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
-import numpy as np
-
 from polyconv.geometry import product
 from polyconv.run.cpu.activations import activate
 from polyconv.run.cpu.algorithms.fft_code import (
@@ -25,12 +23,12 @@ from polyconv.run.cpu.algorithms.fft_code import (
     real_to_complex,
 )
 from polyconv.run.cpu.algorithms.fourier_tiles import Shape
-from polyconv.run.cpu.algorithms.record import FIXED_WORDS, Sizes, pixels_contiguous, rows_contiguous
+from polyconv.run.cpu.algorithms.record import FIXED_WORDS, Sizes, Table, pixels_contiguous, rows_contiguous, table_of
 from polyconv.run.cpu.algorithms.winograd_kernel import tile_origin
 from polyconv.run.cpu.algorithms.winograd_tiles import tile_starts
 from polyconv.run.cpu.emit import Kernel, Value
 from polyconv.run.cpu.target import Target
-from polyconv.run.problem import Array, Problem
+from polyconv.run.problem import Problem
 
 NAMES = (
     *FIXED_WORDS, "starts: ptr", "tiles", "batch_stride", "out_batch_stride", "channel_stride", "out_channel_stride",
@@ -358,7 +356,7 @@ class Backwards(Part):
 
 
 # ---- run-time sizes ------------------------------------------------------------------------------------------------
-def place_words(shape: Shape, sizes: Sizes) -> tuple[int, list[int | Array], list[int]]:
+def place_words(shape: Shape, sizes: Sizes) -> tuple[int, list[int | Table], list[int]]:
     """Tiles in all, the words of `NAMES` but the fixed ones, and those of every axis."""
     problem, item = shape.problem, shape.problem.numpy_dtype().itemsize
     starts = tile_starts(shape.outputs, problem.dilation, sizes.out_size)
@@ -373,7 +371,7 @@ def place_words(shape: Shape, sizes: Sizes) -> tuple[int, list[int | Array], lis
             [counts[axis], at, sizes.padding[axis][0], sizes.in_size[axis], stride, sizes.out_size[axis], out_stride]
         )
         out_stride *= sizes.out_size[axis]
-    table = np.array(list(itertools.chain(*starts)), np.int64)
+    table = table_of(itertools.chain(*starts))
     picture = out_stride * problem.out_channels if planar else out_stride
     strides = [sizes.x_strides[0] * item, picture, sizes.x_strides[1] * item if planar else item]
     return tiles, [table, tiles, *strides, out_stride if planar else item], list(itertools.chain(*reversed(axes)))

@@ -9,14 +9,14 @@ taps that meet no data are left out. The terms of a sum keep their order either 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from itertools import chain, pairwise
+from operator import sub
 
 from polyconv.run.cpu.algorithms.phases import OutputPhases
 from polyconv.run.cpu.emit import Kernel, Value, Var
-from polyconv.run.problem import Array
 
 GROUP = 16  # words in a row of the list
 LENGTH, NUMBER = 14, 15  # where a row holds its channels and its tap's number
@@ -172,8 +172,8 @@ def phase_fields(ndim: int) -> list[str]:
 
 
 def tap_tables(
-    phases: OutputPhases, offsets: Array, at: int, channels: int, follows: int | None
-) -> tuple[dict[str, Array], Array]:
+    phases: OutputPhases, offsets: Sequence[int], at: int, channels: int, follows: int | None
+) -> tuple[dict[str, Sequence[int]], list[int]]:
     """Taps and runs of all phases for a table that they follow at word ``at``.
 
     Args:
@@ -186,31 +186,31 @@ def tap_tables(
     Returns:
         The fields of ``phase_fields`` (phases,), and the words.
     """
-    numbers, shifts, starts = phases.numbers, phases.shifts, phases.starts
-    ndim = shifts.shape[1]
-    taps = np.empty((len(numbers), 2 + ndim), np.int64)
-    taps[:, 0], taps[:, 1], taps[:, 2:] = numbers, offsets, shifts
-    opens = np.ones(len(numbers), bool)
-    if follows is not None and len(numbers) > 1:
-        opens[1:] = (np.diff(numbers) != 1) | (np.diff(offsets) != follows)
-        opens[starts[:-1][starts[:-1] < len(numbers)]] = True
-    first = np.flatnonzero(opens)
-    runs = np.empty((len(first), 3), np.int64)
-    runs[:, 0], runs[:, 1] = numbers[first], offsets[first]
-    runs[:, 2] = np.diff(np.append(first, len(numbers))) * channels
-    counts = np.diff(starts)
-    before = np.searchsorted(first, starts)
-    fields = {
-        "taps_at": at + starts[:-1] * (2 + ndim),
-        "taps": counts,
-        "runs_at": at + taps.size + before[:-1] * 3,
-        "runs": np.diff(before),
+    numbers, starts, count, width = phases.numbers, phases.starts, len(phases.numbers), 2 + len(phases.shifts)
+    taps = [0] * (count * width)
+    taps[::width], taps[1::width] = numbers, offsets
+    for axis, shifts in enumerate(phases.shifts):
+        taps[2 + axis :: width] = shifts
+    first, before = list(range(count)), list(starts)
+    if follows is not None and count > 1:
+        steps = map(sub, offsets[1:], offsets)
+        joined = [False, *(on and step == follows for on, step in zip(phases.goes_on[1:], steps, strict=True))]
+        first = [number for number, is_joined in enumerate(joined) if not is_joined]
+        before = [bisect_left(first, start) for start in starts]
+    runs = [0] * (3 * len(first))
+    runs[::3], runs[1::3] = [numbers[tap] for tap in first], [offsets[tap] for tap in first]
+    runs[2::3] = [(end - tap) * channels for tap, end in zip(first, [*first[1:], count], strict=True)]
+    fields: dict[str, Sequence[int]] = {
+        "taps_at": [at + start * width for start in starts[:-1]],
+        "taps": phases.counts,
+        "runs_at": [at + len(taps) + run * 3 for run in before[:-1]],
+        "runs": [high - low for low, high in pairwise(before)],
     }
-    full = np.flatnonzero(counts)
-    least, most = np.zeros((2, len(counts), ndim), np.int64)
-    if len(full):
-        least[full] = np.minimum.reduceat(shifts, starts[:-1][full])
-        most[full] = np.maximum.reduceat(shifts, starts[:-1][full])
-    for axis in range(ndim):
-        fields[f"least{axis}"], fields[f"most{axis}"] = least[:, axis], most[:, axis]
-    return fields, np.concatenate([taps.ravel(), runs.ravel()])
+    for axis, (least, most) in enumerate(zip(phases.least, phases.most, strict=True)):
+        fields[f"least{axis}"], fields[f"most{axis}"] = least, most
+    return fields, [*taps, *runs]
+
+
+def records_of(names: Sequence[str], fields: Mapping[str, Sequence[int]]) -> list[int]:
+    """The records of all phases, one after another, from their fields by name."""
+    return list(chain.from_iterable(zip(*(fields[name] for name in names), strict=True)))

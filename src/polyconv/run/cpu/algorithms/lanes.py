@@ -22,7 +22,7 @@ from math import gcd, prod
 import numpy as np
 
 from polyconv.run.cpu.algorithms.blocks import taps_first
-from polyconv.run.cpu.algorithms.record import FIXED_WORDS, Phase, Schedule, Sizes, aligned, words
+from polyconv.run.cpu.algorithms.record import FIXED_WORDS, Phase, Schedule, Sizes, aligned, table_of, words
 from polyconv.run.cpu.algorithms.sliding import COUNT, POINTERS, Slide, Tile, Window, job_names
 from polyconv.run.cpu.algorithms.turn import Turn
 from polyconv.run.cpu.emit import Kernel, Value, join
@@ -386,8 +386,8 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     box, run = boxes(problem, tile, target, sizes, threads)
     counts = [-(-size // part) for size, part in zip(sizes.out_size, box, strict=True)]
     runs = -(-blocks.count // run)
-    table = np.array(
-        [row for axis in range(ndim) for row in remainder_table(problem, axis, sizes.padding[axis][0])], np.int64
+    table = table_of(
+        word for axis in range(ndim) for row in remainder_table(problem, axis, sizes.padding[axis][0]) for word in row
     )
     room_in, room_out = _room(problem, target, box, sizes)
     axes: list[int] = []

@@ -8,34 +8,91 @@ is a multiple of the stride. Each phase is thus a convolution of stride 1 with s
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
-from polyconv.run.problem import Array, Pads, Problem
+from polyconv.run.problem import Pads, Problem
+
+Row = tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class OutputPhases:
     """All phases of one problem and padding, whatever the sizes.
 
     ``first`` (phases, ndim): the first output position of each phase. ``starts`` (phases + 1): where its taps lie in
-    ``numbers`` (which tap of the kernel, row-major) and ``shifts`` (taps, ndim): input position = grid position *
+    ``numbers`` (which tap of the kernel, row-major) and in ``shifts`` (ndim, taps): input position = grid position *
     ``in_step`` + shift; output position = grid position * ``out_step`` + first.
     """
 
-    first: Array
-    starts: Array
-    numbers: Array
-    shifts: Array
-    in_step: tuple[int, ...]
-    out_step: tuple[int, ...]
+    first: tuple[Row, ...]
+    starts: Row
+    numbers: Row
+    shifts: tuple[Row, ...]
+    in_step: Row
+    out_step: Row
 
-    def grids(self, out_size: tuple[int, ...]) -> Array:
+    def grids(self, out_size: tuple[int, ...]) -> list[Row]:
         """Number of output positions of each phase along each axis: (phases, ndim)."""
-        grids: Array = np.maximum(-((self.first - np.array(out_size)) // np.array(self.out_step)), 0)
-        return grids
+        each = [
+            [max(-((first - size) // step), 0) for first in range(step)]
+            for size, step in zip(out_size, self.out_step, strict=True)
+        ]
+        return list(itertools.product(*each))
+
+    def offsets(self, strides: Sequence[int]) -> list[int]:
+        """How far each tap's input lies from its position's base: (taps,), in the unit of the strides."""
+        return combined(self.shifts, strides)
+
+    def out_offsets(self, strides: Sequence[int]) -> list[int]:
+        """How far each phase's first output lies from the output's start: (phases,)."""
+        return combined(list(zip(*self.first, strict=True)), strides)
+
+    @cached_property
+    def counts(self) -> Row:
+        """Taps of each phase."""
+        return tuple(after - before for before, after in itertools.pairwise(self.starts))
+
+    @cached_property
+    def least(self) -> tuple[Row, ...]:
+        """The least shift of each phase along each axis (ndim, phases); 0 where it has no taps."""
+        return self._each_phase(min)
+
+    @cached_property
+    def most(self) -> tuple[Row, ...]:
+        """The largest."""
+        return self._each_phase(max)
+
+    @cached_property
+    def spans(self) -> Row:
+        """From the least shift of all to the largest, along each axis."""
+        return tuple(max(axis) - min(axis) if axis else 0 for axis in self.shifts)
+
+    def _each_phase(self, function: Callable[[Row], int]) -> tuple[Row, ...]:
+        spans = list(itertools.pairwise(self.starts))
+        return tuple(
+            tuple(function(axis[low:high]) if low < high else 0 for low, high in spans) for axis in self.shifts
+        )
+
+    @cached_property
+    def goes_on(self) -> tuple[bool, ...]:
+        """Does a tap have the number that follows the one's before it, in the same phase: (taps,)."""
+        opens = set(self.starts)
+        return tuple(
+            at not in opens and self.numbers[at] == self.numbers[at - 1] + 1 for at in range(len(self.numbers))
+        )
+
+
+def combined(columns: Sequence[Sequence[int]], factors: Sequence[int]) -> list[int]:
+    """The sum of columns, each times its factor."""
+    found = [value * factors[0] for value in columns[0]]
+    for column, factor in zip(columns[1:], factors[1:], strict=True):
+        found = [total + value * factor for total, value in zip(found, column, strict=True)]
+    return found
 
 
 def phases_of(problem: Problem, padding: Pads) -> OutputPhases:
@@ -57,14 +114,15 @@ def _phases(
     grid = np.indices(kernel).reshape(ndim, -1).T  # (taps, ndim), row-major
     reach = grid * np.array(dilation)
     if not transposed:
-        first, whole = np.zeros((1, ndim), np.int64), np.array([0, len(grid)])
-        return OutputPhases(first, whole, np.arange(len(grid)), reach - before, stride, (1,) * ndim)
-    first = np.indices(stride).reshape(ndim, -1).T
-    numbers, shifts, starts = [], [], [0]
-    for phase in first:
-        distance = phase + before - reach
+        shifts = tuple(map(tuple, (reach - before).T.tolist()))
+        return OutputPhases(((0,) * ndim,), (0, len(grid)), tuple(range(len(grid))), shifts, stride, (1,) * ndim)
+    numbers, columns, starts = [], [], [0]
+    every = list(itertools.product(*map(range, stride)))
+    for phase in every:
+        distance = np.array(phase) + before - reach
         taken = np.flatnonzero((distance % stride == 0).all(axis=1))
-        numbers.append(taken)
-        shifts.append(distance[taken] // stride)
-        starts.append(starts[-1] + len(taken))
-    return OutputPhases(first, np.array(starts), np.concatenate(numbers), np.concatenate(shifts), (1,) * ndim, stride)
+        numbers += taken.tolist()
+        columns.append((distance[taken] // stride).T)
+        starts.append(len(numbers))
+    shifts = tuple(map(tuple, np.concatenate(columns, axis=1).tolist()))
+    return OutputPhases(tuple(every), tuple(starts), tuple(numbers), shifts, (1,) * ndim, stride)

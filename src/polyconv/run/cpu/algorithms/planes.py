@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 
-import numpy as np
-
 from polyconv.run.cpu.activations import activate
 from polyconv.run.cpu.algorithms.record import (
     FIXED_WORDS,
@@ -318,7 +316,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     plane = sizes.out_plane
     arguments = words(sizes.x_strides[0], plane * problem.out_channels, sizes.x_strides[1], plane, runs, run, *axes)
     reason = f"boxes of {'x'.join(map(str, box))} outputs x {run} of {problem.out_channels} channels, read in place"
-    return Schedule(np.asarray(arguments), (Phase("run0", sizes.batch * prod(boxes) * runs),), 0, reason=reason)
+    return Schedule(arguments, (Phase("run0", sizes.batch * prod(boxes) * runs),), 0, reason=reason)
 
 
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
+from itertools import accumulate, chain, repeat
 from math import prod
-
-import numpy as np
 
 from polyconv.run.cpu.algorithms import pooling_code
 from polyconv.run.cpu.algorithms.pooling_code import AXIS_NAMES, SHUFFLED, Tile, tile_of
-from polyconv.run.cpu.algorithms.record import Algorithm, Phase, Schedule, Sizes, aligned, rows_contiguous, words
+from polyconv.run.cpu.algorithms.record import (
+    Algorithm,
+    Phase,
+    Schedule,
+    Sizes,
+    Table,
+    aligned,
+    ceil_div,
+    rows_contiguous,
+    words,
+)
 from polyconv.run.cpu.target import Target
 from polyconv.run.problem import Array, Problem
 
@@ -38,16 +48,21 @@ def pack(problem: Problem, tile: Tile, target: Target, weight: Array | None, bia
     return aligned(1, problem.numpy_dtype())
 
 
-def counts(problem: Problem, sizes: Sizes, axis: int) -> Array:
+def counts(problem: Problem, sizes: Sizes, axis: int) -> list[int]:
     """How many positions the window of each output has along an axis: on data, or within the padded input."""
     stride, dilation = problem.stride[axis], problem.dilation[axis]
     (before, after), size = sizes.padding[axis], sizes.in_size[axis]
     low, high = (-before, size + after) if problem.count_include_pad else (0, size)
-    first = np.arange(sizes.out_size[axis]) * stride - before
-    taken_low = np.clip(-((first - low) // dilation), 0, problem.kernel_size[axis])
-    taken_high = np.clip(-((first - high) // dilation), 0, problem.kernel_size[axis])
-    found: Array = np.maximum(taken_high - taken_low, 0).astype(problem.numpy_dtype())
-    return found
+    taps = problem.kernel_size[axis]
+
+    def taken(first: int) -> int:
+        return max(min(-((first - high) // dilation), taps), 0) - max(min(-((first - low) // dilation), taps), 0)
+
+    count, span = sizes.out_size[axis], (taps - 1) * dilation
+    inside = min(max(ceil_div(low + before, stride), 0), count)  # from here on windows start on what counts
+    beyond = min(max((high - 1 - span + before) // stride + 1, inside), count)  # from here on some end beyond it
+    edges = [[max(taken(at * stride - before), 0) for at in part] for part in (range(inside), range(beyond, count))]
+    return [*edges[0], *repeat(taps, beyond - inside), *edges[1]]
 
 
 def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> Schedule:
@@ -58,8 +73,8 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     boxes = [-(-size // part) for size, part in zip(sizes.out_size, box, strict=True)]
     runs = -(-channels // run)
     tables = [counts(problem, sizes, axis) for axis in range(ndim)] if problem.op == "avg_pool" else []
-    table = np.concatenate([*tables, np.zeros(1, problem.numpy_dtype())])
-    starts = np.cumsum([0, *map(len, tables[:-1])]).tolist() if tables else [0] * ndim
+    table: Table = array("f" if problem.dtype == "float32" else "d", chain(*tables, (0,)))
+    starts = list(accumulate((len(found) for found in tables[:-1]), initial=0)) if tables else [0] * ndim
     plane, unit = sizes.out_plane, 1 if first else channels
     spatial = sizes.x_strides[2:] if first else sizes.x_strides[1:-1]
     axes: list[int] = []

@@ -9,7 +9,9 @@ To write one (see ``dense.py`` for an example):
    Each phase is one function ``void NAME(ptr args, i64 first, i64 last, ptr scratch)`` over independent items.
 4. ``pack`` lays out weight and bias once, in a 64-byte aligned array; the kernel may read all of it and nothing beyond.
 5. ``schedule`` turns run-time sizes into the words of ``args`` and the phases to run. It is called once a shape and
-   must stay well under 0.4 ms: NumPy over tables, no Python loop over pixels.
+   must stay well under 0.1 ms: what does not depend on the sizes is remembered, plain integers and lists for tens of
+   elements (a NumPy call takes as long as twenty of them, and far longer when its code is not in the cache), no loop
+   over pixels.
 6. ``cost`` is a model in seconds, to choose between algorithms and tiles; its terms can be read in the code. It is
    called for every algorithm and tile at a new shape: plain arithmetic, no arrays.
 7. ``reads`` says whether the kernel reads an input of these strides; where it does not the engine hands it a
@@ -25,11 +27,12 @@ the engine); what follows is the algorithm's own: integers, and pointers to tabl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from array import array
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -37,6 +40,7 @@ from polyconv.run.cpu.target import Target
 from polyconv.run.problem import Array, Pads, Problem
 
 ALIGNMENT = 64
+Table: TypeAlias = "array[int] | array[float]"  # numbers that a kernel reads, at an address that stays
 FIXED_WORDS = ("x: ptr", "packed: ptr", "out: ptr", "workspace: ptr")
 
 
@@ -78,11 +82,11 @@ class Schedule:
     are arrays that the words point into. ``reason`` goes into ``explain()``.
     """
 
-    words: Array
+    words: Sequence[int]
     phases: tuple[Phase, ...]
     scratch_bytes: int
     workspace_bytes: int = 0
-    tables: tuple[Array, ...] = ()
+    tables: tuple[Table, ...] = ()
     reason: str = ""
 
 
@@ -152,10 +156,14 @@ def aligned(shape: tuple[int, ...] | int, dtype: Any) -> Array:
     return array
 
 
-def words(*values: int | Array) -> Array:
-    """The argument words: the four fixed pointers (zero until the call), then these; an array gives its address."""
-    numbers = [value.ctypes.data if isinstance(value, np.ndarray) else value for value in values]
-    return np.array([0] * len(FIXED_WORDS) + numbers, np.int64)
+def words(*values: int | Table) -> list[int]:
+    """The argument words: the four fixed pointers (zero until the call), then these; a table gives its address."""
+    return [0, 0, 0, 0, *(value.buffer_info()[0] if isinstance(value, array) else value for value in values)]
+
+
+def table_of(numbers: Iterable[int]) -> Table:
+    """A table of 64-bit integers."""
+    return array("q", numbers)
 
 
 def ceil_div(a: int, b: int) -> int:

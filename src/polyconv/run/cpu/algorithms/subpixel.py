@@ -11,6 +11,7 @@ Phases are counted from the uncropped output, so that the padding, which crops i
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
@@ -23,7 +24,7 @@ from polyconv.run.cpu.algorithms.blocks import pack_blocks
 from polyconv.run.cpu.algorithms.dense import Body, DenseKernel, Tile, blocks_of
 from polyconv.run.cpu.algorithms.dense_planar import PlanarKernel
 from polyconv.run.cpu.algorithms.gather import GROUP
-from polyconv.run.cpu.algorithms.record import Algorithm, Schedule, Sizes, ceil_div
+from polyconv.run.cpu.algorithms.record import Algorithm, Schedule, Sizes, ceil_div, table_of
 from polyconv.run.cpu.emit import SUFFIX, Value, Var, vector_of
 from polyconv.run.cpu.target import CLOCK, Target
 from polyconv.run.problem import Array, Problem
@@ -159,13 +160,13 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     batch = planes[0] * problem.out_channels
     jumps = [batch, *(step * stride for step, stride in zip(steps, problem.stride, strict=True))]
     blocks = blocks_of(plain, tile, target)
-    phases = np.indices(problem.stride).reshape(problem.ndim, -1)
     behind = [before % stride for (before, _), stride in zip(sizes.padding, problem.stride, strict=True)]
-    table = np.zeros((1 + problem.ndim, blocks.lanes), np.int64)
-    moved = (phases.T - np.array(behind)) @ np.array(steps)
-    channels = np.arange(problem.out_channels) * lane
-    table[0, : plain.out_channels] = ((moved[:, None] + channels) * item).ravel()
-    table[1:, : plain.out_channels] = np.repeat(phases, problem.out_channels, axis=1)
+    phases = list(itertools.product(*map(range, problem.stride)))
+    moved = [sum((at - back) * step for at, back, step in zip(p, behind, steps, strict=True)) for p in phases]
+    offsets = [(start + channel) * item for start in moved for channel in range(0, problem.out_channels * lane, lane)]
+    rest = [0] * (blocks.lanes - plain.out_channels)
+    columns = [[at for p in phases for at in (p[axis],) * problem.out_channels] for axis in range(problem.ndim)]
+    table = table_of(itertools.chain(*((*column, *rest) for column in (offsets, *columns))))
     if last:
         stage = GROUP * max(sum(blocks.main), sum(blocks.tail)) * item
         found = dense.schedule(plain, tile, target, inner, threads, jumps, stage)
@@ -173,14 +174,14 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     else:
         found = dense_planar.schedule(plain, tile, target, inner, threads, jumps)
         count, axis_count = len(dense_planar.NAMES), len(dense_planar.AXIS_NAMES)
-    given = found.words.tolist()
-    arguments = [*given[:count], table.ctypes.data]
+    given = found.words
+    arguments = [*given[:count], table.buffer_info()[0]]
     for axis in range(problem.ndim):
         at = count + axis * axis_count
         arguments += given[at : at + axis_count]
         arguments += [problem.stride[axis], behind[axis], sizes.out_size[axis]]
     reason = f"{prod(problem.stride)} phases as channels; {found.reason}"
-    return replace(found, words=np.array(arguments, np.int64), tables=(*found.tables, table), reason=reason)
+    return replace(found, words=arguments, tables=(*found.tables, table), reason=reason)
 
 
 def _sizes(problem: Problem, sizes: Sizes) -> Sizes:

@@ -23,11 +23,9 @@ from __future__ import annotations
 
 import itertools
 
-import numpy as np
-
 from polyconv.geometry import product
 from polyconv.run.cpu.activations import activate
-from polyconv.run.cpu.algorithms.record import Algorithm, Phase, Schedule, Sizes, pixels_contiguous, words
+from polyconv.run.cpu.algorithms.record import Algorithm, Phase, Schedule, Sizes, pixels_contiguous, table_of, words
 from polyconv.run.cpu.algorithms.winograd_kernel import WinogradKernel
 from polyconv.run.cpu.algorithms.winograd_tiles import (
     Shape,
@@ -207,7 +205,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
         axes[:0] = [counts[axis], at, sizes.padding[axis][0], sizes.in_size[axis], sizes.x_strides[axis + 1] * item]
         axes[5:5] = [sizes.out_size[axis], out_stride]
         out_stride *= sizes.out_size[axis]
-    table = np.array(list(itertools.chain(*starts)), np.int64)
+    table = table_of(itertools.chain(*starts))
     arguments = words(
         table,
         tiles,

@@ -12,11 +12,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-import numpy as np
-
 from polyconv.geometry import product
 from polyconv.run.cpu.activations import activate
-from polyconv.run.cpu.algorithms.record import Algorithm, Phase, Schedule, Sizes, ceil_div, rows_contiguous, words
+from polyconv.run.cpu.algorithms.record import (
+    Algorithm,
+    Phase,
+    Schedule,
+    Sizes,
+    ceil_div,
+    rows_contiguous,
+    table_of,
+    words,
+)
 from polyconv.run.cpu.algorithms.winograd_kernel import NAMES, WinogradKernel
 from polyconv.run.cpu.algorithms.winograd_tiles import (
     Shape,
@@ -248,7 +255,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     sinks_at = product(shape.grid[:-1]) * columns * shape.lanes * item
     m_at = sinks_at + product(shape.outputs[:-1]) * out_columns * shape.lanes * item
     plane = sizes.out_plane * item
-    table = np.array(list(itertools.chain(*starts)), np.int64)
+    table = table_of(itertools.chain(*starts))
     arguments = words(
         table, tiles, block, blocks, int(fused), run, chunk, out_blocks, *order, chunks, sizes.x_strides[0] * item,
         plane * problem.out_channels, sizes.x_strides[1] * item, plane, columns, out_columns, used_columns,
