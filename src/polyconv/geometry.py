@@ -44,8 +44,8 @@ class Axis:
 
     @property
     def span(self) -> int:
-        """Input positions from the first tap to the last, both included: dilation * (kernel - 1) + 1."""
-        return self.dilation * (self.kernel - 1) + 1
+        """Input positions from the first tap to the last, both included; see `span_of`."""
+        return span_of(self.kernel, self.dilation)
 
     def out_size(self, size: int) -> int:
         """Number of windows over ``size`` inputs (relationship 15 of Dumoulin and Visin); 0 where none fits."""
@@ -202,6 +202,11 @@ def _floor_sum(count: int, divisor: int, step: int, start: int) -> int:
     return total
 
 
+def span_of(kernel: int, dilation: int) -> int:
+    """Input positions from the first tap to the last, both included: dilation * (kernel - 1) + 1."""
+    return dilation * (kernel - 1) + 1
+
+
 def padding_for(word: str, size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
     """What a padding word means for a convolution or pooling over ``size`` inputs, as (before, after).
 
@@ -212,7 +217,7 @@ def padding_for(word: str, size: int, kernel: int, stride: int, dilation: int) -
         >>> padding_for("same", size=224, kernel=3, stride=2, dilation=1)
         (0, 1)
     """
-    span = Axis(kernel, stride, dilation).span
+    span = span_of(kernel, dilation)
     if word == "valid":
         return (0, 0)
     if word == "full":

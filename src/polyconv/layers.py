@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Sized
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import ClassVar, Literal, TypeAlias, cast
 
 from polyconv._checks import choice, flag, pads_per_axis, per_axis, whole, whole_or_none
@@ -143,18 +144,21 @@ class _Windowed(Layer):
             raise ValueError(f"the layer has {self.ndim} axes, the input has {len(spatial)} spatial sizes {spatial}")
         windows = self._windows(len(spatial))
         if isinstance(self.padding, str):
-            pads = tuple(padding_for(self.padding, size, *w) for size, w in zip(spatial, windows, strict=True))
+            pads = tuple([padding_for(self.padding, size, *w) for size, w in zip(spatial, windows, strict=True)])
         else:
             pads = self._pairs(len(spatial))
-        return tuple(Axis(*w, *pad, ceil=self._ceil) for w, pad in zip(windows, pads, strict=True))
+        return tuple([Axis(*w, *pad, self._ceil) for w, pad in zip(windows, pads, strict=True)])
 
     _ceil: ClassVar[bool] = False
 
     def out_size(self, spatial: Sizes) -> Sizes:
         """Spatial size of the output; ValueError where the kernel does not fit the padded input."""
-        axes = self.axes(spatial)
-        sizes = tuple(axis.out_size(size) for axis, size in zip(axes, spatial, strict=True))
-        if self.padding == "same":
+        return self._out_of(self.axes(spatial), spatial)
+
+    def _out_of(self, axes: tuple[Axis, ...], spatial: Sizes) -> Sizes:
+        """The output's size, where the sliding windows are known."""
+        sizes = tuple([axis.out_size(size) for axis, size in zip(axes, spatial, strict=True)])
+        if 0 not in sizes or self.padding == "same":
             return sizes
         for number, (axis, size, out) in enumerate(zip(axes, spatial, sizes, strict=True)):
             if out == 0:
@@ -164,6 +168,17 @@ class _Windowed(Layer):
                     f"{size + axis.before + axis.after}. Use a larger input, more padding or a smaller kernel"
                 )
         return sizes
+
+
+@lru_cache(maxsize=1024)
+def windows_over(layer: _Windowed, spatial: Sizes) -> tuple[tuple[Axis, ...], Sizes]:
+    """The sliding window of each axis and the output's size, remembered: who plans a size asks more than once.
+
+    Raises:
+        ValueError: the layer does not fit the input.
+    """
+    axes = layer.axes(spatial)
+    return axes, layer._out_of(axes, spatial)
 
 
 def _length(value: object) -> int:
@@ -265,6 +280,8 @@ class Conv(_Windowed):
     def axes(self, spatial: Sizes) -> tuple[Axis, ...]:
         """The sliding windows, refusing padding that its mode cannot fill from the input."""
         axes = super().axes(spatial)
+        if self.padding_mode == "zeros":
+            return axes
         for number, (axis, size) in enumerate(zip(axes, spatial, strict=True)):
             most = {"reflect": size - 1, "circular": size, "replicate": 0 if size == 0 else None}.get(self.padding_mode)
             if most is not None and max(axis.before, axis.after) > max(most, 0):
@@ -353,8 +370,12 @@ class ConvTranspose(_Windowed):
 
     def out_size(self, spatial: Sizes) -> Sizes:
         """(input - 1) * stride + span - crops + output_padding; ValueError where nothing is left."""
+        return self._out_of(self.axes(spatial), spatial)
+
+    def _out_of(self, axes: tuple[Axis, ...], spatial: Sizes) -> Sizes:
+        """The output's size, where the sliding windows are known."""
         sizes = []
-        for number, (axis, size, crop) in enumerate(zip(self.axes(spatial), spatial, self._crops(), strict=True)):
+        for number, (axis, size, crop) in enumerate(zip(axes, spatial, self._crops(), strict=True)):
             out = axis.transposed_size(size, crop[2])
             if out <= 0 and size > 0:
                 raise ValueError(

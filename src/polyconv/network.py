@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from polyconv._checks import choice, whole
-from polyconv.layers import Layer, Sizes
+from polyconv.layers import Conv, ConvTranspose, Layer, Pool, Sizes, windows_over
 
 if TYPE_CHECKING:
     from polyconv.count.tally import Report
@@ -399,8 +399,10 @@ def _flow(layer: Layer, inputs: list[Sizes]) -> Sizes:
     """The shape (channels, *spatial) after ``layer``."""
     if isinstance(layer, Join):
         return layer.joined(inputs)
-    channels, *spatial = inputs[0]
-    return (layer.out_channels_for(channels), *layer.out_size(tuple(spatial)))
+    channels, *rest = inputs[0]
+    spatial = tuple(rest)
+    out_size = windows_over(layer, spatial)[1] if isinstance(layer, Conv | ConvTranspose | Pool) else layer.out_size(spatial)
+    return (layer.out_channels_for(channels), *out_size)
 
 
 def _text(layer: Layer) -> str:

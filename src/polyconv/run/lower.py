@@ -8,7 +8,7 @@ from math import prod
 from typing import Any, Literal, cast
 
 from polyconv import reference
-from polyconv.layers import Conv, ConvTranspose, Layer, Pool, Sizes
+from polyconv.layers import Conv, ConvTranspose, Layer, Pool, Sizes, windows_over
 from polyconv.run.problem import Array, Layout, Pads, Prepared, Problem
 
 Windowed = Conv | ConvTranspose | Pool
@@ -42,8 +42,8 @@ def problem_of(layer: Windowed, in_channels: int, ndim: int, dtype: str, layout:
 
 def sizes_of(layer: Layer, spatial: Sizes) -> tuple[Pads, Sizes]:
     """Padding (for a transposed layer: crop) as numbers, and the output's spatial size."""
-    axes = cast(Windowed, layer).axes(spatial)
-    return tuple((axis.before, axis.after) for axis in axes), layer.out_size(spatial)
+    axes, out_size = windows_over(cast(Windowed, layer), spatial)
+    return tuple([(axis.before, axis.after) for axis in axes]), out_size
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,9 @@ taps that meet no data are left out. The terms of a sum keep their order either 
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import accumulate, chain, pairwise
 from operator import sub
 
 from polyconv.run.cpu.algorithms.phases import OutputPhases
@@ -196,7 +195,8 @@ def tap_tables(
         steps = map(sub, offsets[1:], offsets)
         joined = [False, *(on and step == follows for on, step in zip(phases.goes_on[1:], steps, strict=True))]
         first = [number for number, is_joined in enumerate(joined) if not is_joined]
-        before = [bisect_left(first, start) for start in starts]
+        opened = list(accumulate((not is_joined for is_joined in joined), initial=0))
+        before = [opened[start] for start in starts]
     runs = [0] * (3 * len(first))
     runs[::3], runs[1::3] = [numbers[tap] for tap in first], [offsets[tap] for tap in first]
     runs[2::3] = [(end - tap) * channels for tap, end in zip(first, [*first[1:], count], strict=True)]
