@@ -16,10 +16,10 @@ import numpy as np
 from polyconv._checks import choice, flag, per_axis, whole
 from polyconv.layers import ACTIVATIONS, Conv, ConvTranspose, Pool, Sizes, Spatial
 from polyconv.run.arrays import as_array, as_kind_of, same_dtype
-from polyconv.run.engines import engine_for
-from polyconv.run.lower import Windowed, channels_of, problem_of, request_of, spatial_of
+from polyconv.run.engines import run_once
+from polyconv.run.lower import Request, Windowed, channels_of, problem_of, request_of, spatial_of
 from polyconv.run.model import LAYOUTS
-from polyconv.run.problem import Array, Layout
+from polyconv.run.problem import Array, Layout, Problem
 
 PaddingLike = str | int | Sequence[int] | Sequence[tuple[int, int]]
 SizeLike = int | Sequence[int]
@@ -537,17 +537,21 @@ def _cached_layer(
 def _run(x: Any, layer: Windowed, data: Array, weight: Array | None, bias: Array | None, layout: str) -> Any:
     """Check channels and sizes, then run one layer."""
     order = cast(Layout, layout)
-    channels, spatial = channels_of(data.shape, order), spatial_of(data.shape, order)
+    channels = channels_of(data.shape, order)
     if weight is not None:
         if isinstance(layer, Conv):
             _check_channels(layer.groups or 1, data, weight, layout)
         else:
             _check_transposed_channels(data, weight, layout)
         _check_bias(bias, layer.out_channels_for(channels))
-    asked = request_of(layer, data.shape, order)
-    problem = problem_of(layer, channels, len(spatial), data.dtype.name, order)
-    prepared = engine_for(problem).prepare(problem, weight, bias)
-    return as_kind_of(x, prepared(asked.source(data), asked.padding, asked.out_size))
+    asked, problem = _asked(layer, data.shape, data.dtype.name, order)
+    return as_kind_of(x, run_once(problem, weight, bias, asked.source(data), asked.padding, asked.out_size))
+
+
+@lru_cache(maxsize=1024)
+def _asked(layer: Windowed, shape: Sizes, dtype: str, layout: Layout) -> tuple[Request, Problem]:
+    asked = request_of(layer, shape, layout)
+    return asked, problem_of(layer, channels_of(shape, layout), len(shape) - 2, dtype, layout)
 
 
 def _check_channels(groups: int, x: Array, weight: Array, layout: str, name: str = "weight") -> None:

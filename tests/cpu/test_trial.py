@@ -34,8 +34,10 @@ def a_new_machine(tmp_path, monkeypatch):
     monkeypatch.setenv("POLYCONV_CACHE_DIR", str(tmp_path))
     forget(monkeypatch)
     engines._compiled_for.cache_clear()
+    engines.forget()
     yield
     engines._compiled_for.cache_clear()
+    engines.forget()
 
 
 def other(problem: Problem) -> Problem:
@@ -141,6 +143,16 @@ def test_where_all_are_wrong_numpy_runs(monkeypatch):
     said = layer.explain(SHAPE, PADS, OUT)
     assert "(no compiled algorithm is left: wrong results here, so not used: dense" in said
     assert "compiled for" not in said
+
+
+def test_where_all_are_wrong_numpy_runs_for_one_call_too(monkeypatch):
+    breaking(monkeypatch, *NAMES)
+    x, (weight, bias) = arrays()
+    wanted = right()
+    with pytest.warns(RuntimeWarning, match="gives wrong results"):
+        found = pc.conv(x, weight, bias, stride=(2, 1), padding=1)
+    np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(pc.conv(x, -weight, -bias, stride=(2, 1), padding=1), -wanted)
 
 
 def failing(problem, tile, target):

@@ -17,6 +17,7 @@ from polyconv.run.problem import Problem
 
 FORMAT = 1
 MAX_ENTRIES = 64  # shapes of one problem; measured ones are kept longest
+ONCE = " once"  # ends the names of shapes whose weights are packed at each call
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,17 @@ def _choice(algorithm: str, tile: str, threads: str, seconds: str, measured: str
     if not 0 < choice.threads < 1024 or not 0 <= choice.seconds < 1e9:
         raise ValueError("not a choice")
     return choice
+
+
+def for_calls(known: dict[str, Choice], *, once: bool) -> dict[str, Choice]:
+    """What of the remembered holds for layers whose weights stay; or for calls that each pack their own (``once``).
+
+    What was measured holds for both, though it was measured without packing.
+    """
+    if not once:
+        return {shape: one for shape, one in known.items() if not shape.endswith(ONCE)}
+    own = {shape: one for shape, one in known.items() if shape.endswith(ONCE)}
+    return own | {shape + ONCE: one for shape, one in known.items() if one.measured}
 
 
 def remember(problem: Problem, target: Target, shape: str, choice: Choice) -> bool:

@@ -28,6 +28,7 @@ MAX_SHAPES = 256  # shapes a layer remembers; the oldest are forgotten
 ONE_THREAD_SECONDS = 8e-6  # work below this is faster on the calling thread alone
 HOLD_GIL_SECONDS = 4e-6  # work below this keeps the interpreter lock: handing it over costs more
 KEEP_TILE = 1.15  # a tile whose code is at hand is kept unless another saves more than this
+PACKING_COUNTS = 2.0  # times: one thread packs while others, which share the rest of the work, wait
 GRABS = 4  # each thread takes its share of a phase in about this many pieces
 
 
@@ -84,9 +85,22 @@ class CompiledEngine:
         obstacle = self.why_not(problem)
         if obstacle is not None:
             raise ValueError(f"no algorithm computes {problem}: {obstacle}.")
-        known = self._recall(problem) if self._is_free else None
+        known = choices.for_calls(self._recall(problem), once=False) if self._is_free else None
         threads = self.threads or pool.threads()
         return CompiledLayer(problem, self.candidates, self._target(), threads, weight, bias, known)
+
+    def prepare_once(self, problem: Problem) -> OneCallLayer:
+        """The problem for calls that each bring their weights.
+
+        Raises:
+            ValueError: no algorithm computes this problem.
+        """
+        obstacle = self.why_not(problem)
+        if obstacle is not None:
+            raise ValueError(f"no algorithm computes {problem}: {obstacle}.")
+        known = choices.for_calls(self._recall(problem), once=True) if self._is_free else None
+        threads = self.threads or pool.threads()
+        return OneCallLayer(problem, self.candidates, self._target(), threads, None, None, known)
 
     def candidates(self, problem: Problem) -> list[tuple[Algorithm, Hashable]]:
         """Every algorithm that computes a problem, with each of its tiles."""
@@ -125,6 +139,9 @@ class _Plan:
 
 class CompiledLayer:
     """A problem with its weights; see `polyconv.run.problem.Prepared`."""
+
+    max_shapes = MAX_SHAPES
+    filled: tuple[int, ...] = (0, 2)  # words of ``args`` that a call fills in: x and out
 
     def __init__(
         self,
@@ -215,7 +232,7 @@ class CompiledLayer:
         if plan is None:
             plan = self._sound_plan(shape, strides, is_aligned, padding, out_size)
             with self._lock:
-                while len(self._plans) >= MAX_SHAPES:
+                while len(self._plans) >= self.max_shapes:
                     self._plans.pop(next(iter(self._plans)))
                 self._plans[key] = plan
         return plan
@@ -308,20 +325,28 @@ class CompiledLayer:
         if choice is not None and found is not None:
             seconds = choice.seconds * choice.threads if choice.measured else choice.seconds
             return *found, choice.threads, seconds, choice.measured
-        costs = [found.cost(self.problem, tile, self.target, sizes, 1) for found, tile in self.choices]
+        costs = [
+            found.cost(self.problem, tile, self.target, sizes, 1) + self.packing(found, tile)
+            for found, tile in self.choices
+        ]
         place = min(range(len(costs)), key=costs.__getitem__)
         algorithm, _ = self.choices[place]
         for number, (other, tile) in enumerate(self.choices):  # a tile at hand, where that costs little: the same bits
             if other is algorithm and (other.name, tile) in self._packed and costs[number] < KEEP_TILE * costs[place]:
                 place = number
                 break
-        tile, seconds = self.choices[place][1], costs[place]
+        tile = self.choices[place][1]
+        seconds = costs[place] - self.packing(algorithm, tile)
         threads = self.threads_for(seconds)
         if self._known is not None and not self._known:  # the first shape of a layer not seen before
             made = Choice(algorithm.name, str(tile), threads, seconds)
             choices.remember(self.problem, self.target, shape, made)
             self._known[shape] = made
         return algorithm, tile, threads, seconds, False
+
+    def packing(self, algorithm: Algorithm, tile: Hashable) -> float:
+        """Seconds that packing adds to every call: none, where weights are packed once."""
+        return 0.0
 
     @functools.cached_property
     def choices(self) -> Sequence[tuple[Algorithm, Hashable]]:
@@ -351,7 +376,7 @@ class CompiledLayer:
             phases,
             [0, packed, 0, 0, *schedule.words[4:]],
             keep=schedule.tables,
-            arrays=(0, 2),
+            arrays=self.filled,
             scratch_bytes=schedule.scratch_bytes,
             workspace_bytes=schedule.workspace_bytes,
             workspace_word=3,
@@ -406,6 +431,43 @@ class CompiledLayer:
             if key not in self._packed:
                 self._packed[key] = algorithm.pack(self.problem, tile, self.target, self._weight, self._bias)
             return self._packed[key]
+
+
+class OneCallLayer(CompiledLayer):
+    """A problem whose weights come with each call and are packed for it: only what depends on sizes is kept.
+
+    So nothing can be stale. The algorithm may be another than for weights that stay: the time to pack counts.
+    """
+
+    max_shapes = 8  # there are many such layers, and all are kept
+    filled = (0, 1, 2)
+
+    def run(
+        self, x: Array, padding: Pads, out_size: tuple[int, ...], weight: Array | None, bias: Array | None
+    ) -> Array:
+        """Run the layer with these weights."""
+        plan = self._plan(x.shape, x.strides, x.flags.aligned, padding, out_size)
+        if plan.instead is not None:
+            from polyconv.run.numpy_engine import NumpyEngine
+
+            return NumpyEngine().prepare(self.problem, weight, bias)(x, padding, out_size)
+        out = plan.allocate(plan.out_shape, x.dtype)
+        if plan.call is not None:
+            kernel, added = (None if one is None else np.ascontiguousarray(one) for one in (weight, bias))
+            packed = plan.algorithm.pack(self.problem, plan.tile, self.target, kernel, added)
+            plan.call(np.array(x, order="C", subok=False) if plan.copies else x, packed, out)
+        return out
+
+    def pack(self, algorithm: Algorithm, tile: Hashable) -> Array:
+        """Nothing yet: the code is at hand, the weights are not."""
+        return self._packed.setdefault((algorithm.name, tile), np.empty(0, self.problem.dtype))
+
+    def packing(self, algorithm: Algorithm, tile: Hashable) -> float:
+        """What packing adds to a call. It does not depend on the number of threads, so that the bits do not."""
+        return algorithm.packing(self.problem, tile, self.target) * PACKING_COUNTS
+
+    def _shape_key(self, sizes: Sizes) -> str:
+        return super()._shape_key(sizes) + choices.ONCE
 
 
 def _contiguous(sizes: Sizes, shape: tuple[int, ...]) -> Sizes:

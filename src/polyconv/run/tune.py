@@ -17,7 +17,7 @@ import numpy as np
 from polyconv._checks import choice
 from polyconv.network import Network
 from polyconv.notation import network as read
-from polyconv.run import choices
+from polyconv.run import choices, engines
 from polyconv.run.bench.timing import time_calls
 from polyconv.run.choices import Choice
 from polyconv.run.cpu.algorithms.record import Algorithm
@@ -119,6 +119,7 @@ def tune(
                 if key not in seen and not layer.gave_up:
                     seen.add(key)
                     found.append(_tune(stage, layer, one, seconds))
+    engines.forget()
     return found
 
 

@@ -34,6 +34,7 @@ from polyconv.run.cpu.algorithms.fourier_tiles import (
     cost,
     obstacle,
     pack,
+    packing,
     rounds_of,
     shape_of_tile,
     variants,
@@ -200,4 +201,4 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     )
 
 
-FOURIER = Algorithm("fourier", obstacle, variants, emit, pack, schedule, cost, reads, whole_only)
+FOURIER = Algorithm("fourier", obstacle, variants, emit, pack, schedule, cost, reads, whole_only, packing)

@@ -19,6 +19,7 @@ from polyconv.run.cpu.algorithms.fourier_tiles import (
     cost_depthwise,
     depthwise,
     pack_depthwise,
+    packing,
     shape_of_tile,
     variants,
 )
@@ -130,5 +131,5 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
 
 
 FOURIER_DEPTHWISE = Algorithm(
-    "fourier_depthwise", fits, variants, emit, pack_depthwise, schedule, cost_depthwise, reads, whole_only
+    "fourier_depthwise", fits, variants, emit, pack_depthwise, schedule, cost_depthwise, reads, whole_only, packing
 )

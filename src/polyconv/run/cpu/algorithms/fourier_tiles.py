@@ -26,6 +26,7 @@ MIDDLING = {1: (3000,), 2: (56, 56), 3: (16, 28, 28)}  # the picture that one ti
 WORKSPACE = 12 << 20  # bytes for the transforms of inputs and outputs; more tiles go in several rounds
 MOST_GROWTH = 16  # transformed weights over weights, at most
 FEW_WEIGHTS = 16 << 20  # bytes of transformed weights that a cache may still hold
+PACKING = 5e-9  # seconds to transform weights, for each number that is packed
 WORTH = 20e-6  # seconds a call must save before exactness on integers is given up
 
 
@@ -347,6 +348,11 @@ def cost_depthwise(problem: Problem, tile: Tile, target: Target, sizes: Sizes, t
     weights = 4 * 2 * shape.frequencies * shape.blocks * shape.lanes
     rate = target.vector_rate if target.vector_registers >= 32 else target.vector_rate / 2
     return (1.15 * tiles * (work / rate + weights / 20e9) + WORTH) / threads
+
+
+def packing(problem: Problem, tile: Tile, target: Target) -> float:
+    """Seconds to transform the weights."""
+    return PACKING * shape_of_tile(problem, tile, target).packed_size
 
 
 def error_bound(problem: Problem, tile: Tile) -> float:

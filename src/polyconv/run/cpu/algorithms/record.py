@@ -20,6 +20,7 @@ To write one (see ``dense.py`` for an example):
 8. ``grain`` is for algorithms whose outputs share rounding errors: the number of rows (of the first axis) that are
    computed together, counted from row 0. Pieces of the picture cut at multiples of it have the same bits as the whole.
    0 where it cannot run on pieces.
+9. ``packing`` is a model of the time that ``pack`` takes, for weights that are used once. The default is a copy's.
 
 The first four words of ``args`` are always x, packed weights, out and workspace (pointers, filled in at each call by
 the engine); what follows is the algorithm's own: integers, and pointers to tables kept alive in ``Schedule.tables``.
@@ -41,6 +42,7 @@ from polyconv.run.problem import Array, Pads, Problem
 
 ALIGNMENT = 64
 Table: TypeAlias = "array[int] | array[float]"  # numbers that a kernel reads, at an address that stays
+COPYING = 0.8e-9  # seconds a weight, where packing puts weights in another order
 FIXED_WORDS = ("x: ptr", "packed: ptr", "out: ptr", "workspace: ptr")
 
 
@@ -124,6 +126,11 @@ def whole_only(problem: Problem, tile: Any, target: Target) -> int:
     return 0
 
 
+def copying(problem: Problem, tile: Any, target: Target) -> float:
+    """Seconds to put the weights in another order."""
+    return COPYING * prod(problem.weight_shape() or (0,))
+
+
 def shape_of(problem: Problem, sizes: Sizes) -> tuple[int, ...]:
     """The input's shape in the problem's layout."""
     if problem.layout == "channels_first":
@@ -144,6 +151,7 @@ class Algorithm:
     cost: Callable[[Problem, Any, Target, Sizes, int], float]
     reads: Callable[[Problem, Sizes], bool] = contiguous
     grain: Callable[[Problem, Any, Target], int] = each_row
+    packing: Callable[[Problem, Any, Target], float] = copying
 
 
 def aligned(shape: tuple[int, ...] | int, dtype: Any) -> Array:

@@ -37,6 +37,7 @@ from polyconv.run.cpu.algorithms.winograd_tiles import (
     obstacle,
     own_bytes,
     pack,
+    packing,
     shape_of_tiles,
     tile_starts,
     v_bytes_of,
@@ -234,4 +235,4 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     return Schedule(arguments, tuple(steps), scratch, 0 if fused else v_bytes, (table,), reason)
 
 
-WINOGRAD = Algorithm("winograd", fits, variants, emit, pack, schedule, cost, pixels_contiguous, grain)
+WINOGRAD = Algorithm("winograd", fits, variants, emit, pack, schedule, cost, pixels_contiguous, grain, packing)

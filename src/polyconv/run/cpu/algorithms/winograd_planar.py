@@ -35,6 +35,7 @@ from polyconv.run.cpu.algorithms.winograd_tiles import (
     obstacle,
     own_bytes,
     pack,
+    packing,
     shape_of_tiles,
     tile_starts,
     v_bytes_of,
@@ -293,4 +294,6 @@ def _axes(sizes: Sizes, counts: Sequence[int], item: int) -> list[int]:
     return list(itertools.chain(*reversed(words_)))
 
 
-WINOGRAD_PLANAR = Algorithm("winograd_planar", fits, variants, emit, pack, schedule, cost, rows_contiguous, grain)
+WINOGRAD_PLANAR = Algorithm(
+    "winograd_planar", fits, variants, emit, pack, schedule, cost, rows_contiguous, grain, packing
+)

@@ -26,6 +26,7 @@ SHARE_OF_L2 = 0.5  # for V of a block of tiles
 FEWEST = 16  # channels of a group, in and out
 TOGETHER = 64  # channels, at least, whose groups are transformed together: the addresses are worked out once for them
 READING = 30e9  # bytes of U a second that a core reads from beyond its L2
+PACKING = 1.7e-9  # seconds to transform a weight to one point, and put it in its place
 WORTH = 10e-6  # seconds a call must save before exactness on integers is given up
 
 
@@ -276,6 +277,12 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     u_bytes = shape.points * shape.depth * shape.blocks.lanes * problem.groups * item
     reading = u_bytes * -(-max(tiles, 1) // block) / READING
     return (1.15 * (max(products, reading) + moved) + WORTH) / threads
+
+
+def packing(problem: Problem, tile: Tile, target: Target) -> float:
+    """Seconds to transform the weights."""
+    shape = shape_of_tiles(problem, tile, target)
+    return PACKING * shape.points * shape.depth * shape.blocks.lanes * problem.groups
 
 
 def grain(problem: Problem, tile: Tile, target: Target) -> int:
