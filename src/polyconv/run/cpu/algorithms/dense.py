@@ -58,7 +58,7 @@ from polyconv.run.problem import Array, Problem
 
 NAMES = (
     *FIXED_WORDS, "table: ptr", "channels", "depth", "all_blocks", "per_phase", "tile_chunks", "chunk_tiles",
-    "chunk_blocks", "batch_stride", "out_batch_stride",
+    "chunk_blocks", "batch_stride", "out_batch_stride", "side", "lag",
 )  # fmt: skip
 AXIS_NAMES = ("size", "step", "stride", "out_stride")  # strides in bytes
 PHASE_NAMES = ("tiles_at", "span_tiles", "span", "tiles", "out_offset")  # then grid sizes, then those of gather
@@ -154,9 +154,17 @@ class DenseKernel:
             rest = item % w["per_phase"]
             phase = self.phase(item // w["per_phase"])
             start = (rest % w["tile_chunks"]) * w["chunk_tiles"]
-            with k.loop(start, k.minimum(start + w["chunk_tiles"], phase["tiles"])) as number:
+            stop = k.minimum(start + w["chunk_tiles"], phase["tiles"])
+            chunk = rest // w["tile_chunks"]
+
+            def lay(number: Value, phase: dict[str, Value] = phase) -> tuple[Value, Value]:
                 count = self.locate(phase, number)
-                self.multiply_blocks(rest // w["tile_chunks"], count, self.point(phase, count))
+                return count, self.point(phase, count)
+
+            def multiply(count: Value, active: Value, chunk: Value = chunk) -> None:
+                self.multiply_blocks(chunk, count, active)
+
+            self.gather.ahead_of(start, stop, w["side"], w["lag"], lay, multiply)
         return k.module()
 
     def phase(self, number: Value) -> dict[str, Value]:
@@ -320,16 +328,15 @@ def schedule(
     all_blocks = blocks or cuts.count * problem.groups
     chunk_tiles, chunk_blocks = _chunks(tiles, all_blocks, channels * taps * item * cuts.lanes, target, threads)
     tile_chunks, block_chunks = ceil_div(tiles, chunk_tiles), ceil_div(all_blocks, chunk_blocks)
+    scratch, *sides = Gather.room(problem.ndim, max(phases.counts), stage_bytes)
     axes: list[int] = []
     for axis in range(problem.ndim):
         axes += [sizes.in_size[axis], phases.in_step[axis], x_strides[axis + 1]]
         axes += [out_strides[axis + 1] * phases.out_step[axis] * item]
     arguments = words(
         table, channels, channels * taps, all_blocks, tile_chunks * block_chunks, tile_chunks, chunk_tiles,
-        chunk_blocks, x_strides[0], out_strides[0] * item, *axes,
+        chunk_blocks, x_strides[0], out_strides[0] * item, *sides, *axes,
     )  # fmt: skip
-    most_taps = max(phases.counts)
-    scratch = stage_bytes + 8 * (Gather.words(problem.ndim) + GROUP * (most_taps + 1))
     reason = f"{len(grids)} phase(s), {tiles} tiles x {all_blocks} blocks, {chunk_tiles} x {chunk_blocks} an item"
     steps = (Phase("run0", len(grids) * tile_chunks * block_chunks),)
     return Schedule(arguments, steps, scratch, tables=(table,), reason=reason)

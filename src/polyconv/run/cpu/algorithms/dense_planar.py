@@ -38,7 +38,7 @@ from polyconv.run.problem import Problem
 
 NAMES = (
     *FIXED_WORDS, "table: ptr", "channels", "depth", "all_blocks", "per_phase", "block_chunks", "chunk_blocks",
-    "batch_stride", "channel_stride", "out_batch_stride", "plane", "strip", "whole_rows",
+    "batch_stride", "channel_stride", "out_batch_stride", "plane", "strip", "whole_rows", "side", "lag",
 )  # fmt: skip
 # groups: strips along the axis; run: output positions in a strip; rows: output positions between neighbours of a strip;
 # unit: input positions between neighbours; advance: units between neighbouring outputs; pitch: bytes between units
@@ -184,10 +184,17 @@ class PlanarKernel(DenseKernel):
         k, w = self.k, self.w
         span = k.select(w["whole_rows"].ne(0), total, parts[-1].count)
         tiles = (span + self.tile.positions - 1) // self.tile.positions
-        with k.loop(0, total, span, nonempty=True) as start, k.loop(0, tiles, nonempty=True) as number:
-            low, high = (number * span) // tiles, ((number + 1) * span) // tiles
-            self.place(phase, parts, picture, start + low, high - low)
-            self.multiply_blocks(chunk, high - low, self.point(phase, high - low))
+        with k.loop(0, total, span, nonempty=True) as start:
+
+            def lay(number: Value) -> tuple[Value, Value]:
+                low, high = (number * span) // tiles, ((number + 1) * span) // tiles
+                self.place(phase, parts, picture, start + low, high - low)
+                return high - low, self.point(phase, high - low)
+
+            def multiply(count: Value, active: Value) -> None:
+                self.multiply_blocks(chunk, count, active)
+
+            self.gather.ahead_of(k.integer(0), tiles, w["side"], w["lag"], lay, multiply)
 
     def place(self, phase: dict[str, Value], parts: list[_Part], picture: Value, start: Value, count: Value) -> None:
         """Write base address, origin and output address of each position of a tile."""
@@ -343,7 +350,7 @@ def schedule(
     block_chunks = ceil_div(all_blocks, chunk_blocks)
     most_taps = max(phases.counts)
     stage = GROUP * item * max(sum(blocks.main), sum(blocks.tail))
-    strip_at = (8 * (Gather.words(ndim) + GROUP * (most_taps + 1)) + stage + 127) & -128
+    strip_at, *sides = Gather.room(ndim, most_taps, stage)
     strip = pitches[0] * axes[0].units + 2 * target.lanes(problem.dtype) * pitches[-1]
     per_axis: list[int] = []
     for a, axis in enumerate(axes):
@@ -355,7 +362,7 @@ def schedule(
     arguments = words(
         table, channels, channels * taps, all_blocks, strips * block_chunks, block_chunks, chunk_blocks,
         sizes.x_strides[0] * item, sizes.x_strides[1] * item, batch_step,
-        planes[0], strip_at, int(whole_rows), *per_axis,
+        planes[0], strip_at, int(whole_rows), *sides, *per_axis,
     )  # fmt: skip
     reason = (
         f"{len(grids)} phase(s), {strips} strips of {[axis.run for axis in axes]}, {block_chunks} chunk(s) of blocks"

@@ -9,7 +9,7 @@ taps that meet no data are left out. The terms of a sum keep their order either 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain, pairwise
 from operator import sub
@@ -20,6 +20,7 @@ from polyconv.run.cpu.emit import Kernel, Value, Var
 GROUP = 16  # words in a row of the list
 LENGTH, NUMBER = 14, 15  # where a row holds its channels and its tap's number
 MOST_POSITIONS = 14
+LONGEST_LIST = 8 << 10  # bytes of a tile's list up to which there are two
 PHASE_TAPS = ("taps_at", "taps", "runs_at", "runs")  # of a phase; then least and most shift of each axis
 
 
@@ -39,10 +40,54 @@ class Gather:
     """Writes the code; uses ``rows_at`` words of scratch, then a row for each tap."""
 
     def __init__(self, k: Kernel, ndim: int, rows: Value) -> None:
-        self.k, self.ndim, self.rows = k, ndim, rows
-        self.bases = k.scratch
-        self.outs = k.word_at(k.scratch, GROUP)
-        self.origins = [k.word_at(k.scratch, GROUP * (2 + axis)) for axis in range(ndim)]
+        self.k, self.ndim, self._first_rows = k, ndim, rows
+        self.use(k.integer(0))
+
+    def use(self, offset: Value) -> None:
+        """Write to, and read from, the copy of everything that lies this many bytes further in scratch."""
+        k = self.k
+        self.rows = k.byte_at(self._first_rows, offset)
+        self.bases = k.byte_at(k.scratch, offset)
+        self.outs = k.word_at(self.bases, GROUP)
+        self.origins = [k.word_at(self.bases, GROUP * (2 + axis)) for axis in range(self.ndim)]
+
+    @staticmethod
+    def room(ndim: int, taps: int, stage_bytes: int = 0) -> tuple[int, int, int]:
+        """Bytes of scratch for lists of so many taps, and the words ``side`` and ``lag`` of `ahead_of`.
+
+        ``stage_bytes`` stand before the rows. Two copies, so that a tile is laid out before its predecessor is
+        multiplied; one where the list is long, since it should still be in the L1 cache when it is read.
+        """
+        side = (stage_bytes + 8 * (Gather.words(ndim) + GROUP * (taps + 1)) + 127) & -128
+        lag = int(side <= LONGEST_LIST)
+        return side * (1 + lag), side * lag, lag
+
+    def ahead_of(
+        self,
+        start: Value,
+        stop: Value,
+        side: Value,
+        lag: Value,
+        lay: Callable[[Value], tuple[Value, Value]],
+        multiply: Callable[[Value, Value], None],
+    ) -> None:
+        """For each number from start to stop: ``count, active = lay(number)``, later ``multiply(count, active)``.
+
+        With a lag of 1 each is laid out before its predecessor is multiplied, in the other copy of the lists: its
+        addresses are then long known when its turn comes, and the processor, which always guesses wrong where the
+        long loop over channels ends, does not wait for them.
+        """
+        k = self.k
+        count, active = k.var(k.integer(0)), k.var(k.integer(0))
+        with k.loop(start, stop + lag, carry=[count, active]) as number:
+            earlier = count.value, active.value
+            with k.when(number < stop, carry=[count, active]):
+                self.use((number & 1) * side)
+                count.value, active.value = lay(number)
+            now = [k.select(lag.ne(0), old, new.value) for old, new in zip(earlier, (count, active), strict=True)]
+            with k.when(number >= start + lag):
+                self.use(((number - lag) & 1) * side)
+                multiply(*now)
 
     @staticmethod
     def words(ndim: int) -> int:
