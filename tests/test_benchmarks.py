@@ -22,9 +22,9 @@ from polyconv.layers import ACTIVATIONS as ACTIVATION_NAMES
 from polyconv.run.bench import ceilings, session
 from polyconv.run.bench.case import Case, case_of, sample_arrays
 from polyconv.run.bench.ceilings import Ceilings
-from polyconv.run.bench.compare import available, compare
 from polyconv.run.bench.disturbance import busy_s, disturbed
 from polyconv.run.bench.peers import LIBRARIES, library_of
+from polyconv.run.bench.race import available, race
 from polyconv.run.bench.session import Effort, Result, Session, Worker, WorkerError, check, relative_error
 from polyconv.run.bench.timing import Timing, time_calls
 from polyconv.run.bench.truth import by_definition
@@ -396,14 +396,14 @@ def test_installed_libraries_give_the_same_answer(
         check(LIBRARIES[library].prepare(case, x, weights, variant, tmp_path).fetch(), reference(case, x, weights))
 
 
-def test_compare_ranks_what_is_installed() -> None:
-    found = compare("conv 3x3 8 same relu | maxpool 2x2", (1, 4, 8, 8), libraries=["polyconv"], effort=BRIEF)
+def test_race_ranks_what_is_installed() -> None:
+    found = race("conv 3x3 8 same relu | maxpool 2x2", (1, 4, 8, 8), libraries=["polyconv"], effort=BRIEF)
     assert {row[0] for row in found.rows()} == {"polyconv", "polyconv channels_last"}
     assert found.ratio("channels_last") is None
     times = [result.timing.low for result in found.results.values() if result.timing]
     assert times == sorted(times)
     with pytest.raises(ValueError, match="library 'caffe' cannot be timed here; installed are polyconv"):
-        compare("conv 3x3 8", (1, 4, 8, 8), libraries=["caffe"])
+        race("conv 3x3 8", (1, 4, 8, 8), libraries=["caffe"])
 
 
 # -- results and tables ------------------------------------------------------------------------------------------------

@@ -401,7 +401,9 @@ def _flow(layer: Layer, inputs: list[Sizes]) -> Sizes:
         return layer.joined(inputs)
     channels, *rest = inputs[0]
     spatial = tuple(rest)
-    out_size = windows_over(layer, spatial)[1] if isinstance(layer, Conv | ConvTranspose | Pool) else layer.out_size(spatial)
+    out_size = (
+        windows_over(layer, spatial)[1] if isinstance(layer, Conv | ConvTranspose | Pool) else layer.out_size(spatial)
+    )
     return (layer.out_channels_for(channels), *out_size)
 
 

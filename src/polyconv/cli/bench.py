@@ -32,11 +32,11 @@ def bench(given: Given, input_shape: tuple[int, ...] | None, others: tuple[str, 
     """
     from polyconv.cli.run import check_memory
     from polyconv.count.render import sizes_text
-    from polyconv.run.bench.compare import compare
+    from polyconv.run.bench.race import race
 
     shape = batched(input_shape, given)
     check_memory(given.network.count(shape))
-    found = compare(given.network, shape, libraries=["polyconv", *others] if others else None)
+    found = race(given.network, shape, libraries=["polyconv", *others] if others else None)
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=1))
         return

@@ -24,8 +24,8 @@ from polyconv.run.cpu.algorithms.fft_code import (
 )
 from polyconv.run.cpu.algorithms.fourier_tiles import Shape
 from polyconv.run.cpu.algorithms.record import FIXED_WORDS, Sizes, Table, pixels_contiguous, rows_contiguous, table_of
+from polyconv.run.cpu.algorithms.tiles import tile_starts
 from polyconv.run.cpu.algorithms.winograd_kernel import tile_origin
-from polyconv.run.cpu.algorithms.winograd_tiles import tile_starts
 from polyconv.run.cpu.emit import Kernel, Value
 from polyconv.run.cpu.target import Target
 from polyconv.run.problem import Problem

@@ -16,6 +16,7 @@ from polyconv.geometry import product
 from polyconv.run.cpu.algorithms.blocks import taps_first
 from polyconv.run.cpu.algorithms.fft_code import STRAIGHT, half_turns, operations, turns
 from polyconv.run.cpu.algorithms.record import Sizes, aligned, ceil_div
+from polyconv.run.cpu.algorithms.tiles import tile_counts
 from polyconv.run.cpu.target import Target
 from polyconv.run.problem import Array, Problem
 
@@ -279,14 +280,6 @@ def pack(problem: Problem, tile: Tile, target: Target, weight: Array | None, bia
     return packed
 
 
-def counts_of(shape: Shape, out_size: Sequence[int]) -> list[int]:
-    """Tiles along each axis; a dilated axis is that many interleaved pictures."""
-    return [
-        sum(ceil_div(size - rest, dilation * m) for rest in range(min(dilation, size))) if m > 1 else size
-        for size, dilation, m in zip(out_size, shape.problem.dilation, shape.outputs, strict=True)
-    ]
-
-
 def tile_bytes(shape: Shape) -> int:
     """Of one tile's transforms, of inputs and outputs."""
     return shape.frequencies * 2 * (shape.padded + shape.blocks * shape.lanes) * 4
@@ -306,7 +299,7 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     Made larger, so that the exact algorithms are kept where this one would save little.
     """
     shape = shape_of_tile(problem, tile, target)
-    tiles = max(1, sizes.batch * product(counts_of(shape, sizes.out_size)))
+    tiles = max(1, sizes.batch * product(tile_counts(shape.outputs, problem.dilation, sizes.out_size)))
     _, rounds = rounds_of(shape, tiles)
     products = tiles * shape.frequencies * 4 * shape.depth * shape.blocks / (0.94 * target.vector_rate)
     weights = 4 * 2 * shape.frequencies * shape.depth * shape.blocks * shape.lanes
@@ -343,7 +336,7 @@ def pack_depthwise(problem: Problem, tile: Tile, target: Target, weight: Array |
 def cost_depthwise(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
     """Seconds: transforms there and back, products, and reading the transformed weights for every tile."""
     shape = shape_of_tile(problem, tile, target)
-    tiles = max(1, sizes.batch * product(counts_of(shape, sizes.out_size)))
+    tiles = max(1, sizes.batch * product(tile_counts(shape.outputs, problem.dilation, sizes.out_size)))
     work = shape.transform_work(2 * problem.in_channels) + 6 * shape.frequencies * shape.blocks
     weights = 4 * 2 * shape.frequencies * shape.blocks * shape.lanes
     rate = target.vector_rate if target.vector_registers >= 32 else target.vector_rate / 2

@@ -26,6 +26,7 @@ import itertools
 from polyconv.geometry import product
 from polyconv.run.cpu.activations import activate
 from polyconv.run.cpu.algorithms.record import Algorithm, Phase, Schedule, Sizes, pixels_contiguous, table_of, words
+from polyconv.run.cpu.algorithms.tiles import tile_starts
 from polyconv.run.cpu.algorithms.winograd_kernel import WinogradKernel
 from polyconv.run.cpu.algorithms.winograd_tiles import (
     Shape,
@@ -39,7 +40,6 @@ from polyconv.run.cpu.algorithms.winograd_tiles import (
     pack,
     packing,
     shape_of_tiles,
-    tile_starts,
     v_bytes_of,
     variants,
 )

@@ -24,6 +24,7 @@ from polyconv.run.cpu.algorithms.record import (
     table_of,
     words,
 )
+from polyconv.run.cpu.algorithms.tiles import tile_starts
 from polyconv.run.cpu.algorithms.winograd_kernel import NAMES, WinogradKernel
 from polyconv.run.cpu.algorithms.winograd_tiles import (
     Shape,
@@ -37,7 +38,6 @@ from polyconv.run.cpu.algorithms.winograd_tiles import (
     pack,
     packing,
     shape_of_tiles,
-    tile_starts,
     v_bytes_of,
     variants,
 )

@@ -14,8 +14,9 @@ import numpy as np
 
 from polyconv.geometry import product
 from polyconv.run.cpu.algorithms.blocks import Blocks, cut, taps_first
-from polyconv.run.cpu.algorithms.cook_toom import Matrix, ShortConvolution, short_convolution
+from polyconv.run.cpu.algorithms.cook_toom import ShortConvolution, short_convolution
 from polyconv.run.cpu.algorithms.record import Sizes, aligned, ceil_div
+from polyconv.run.cpu.algorithms.tiles import tile_counts
 from polyconv.run.cpu.target import Target
 from polyconv.run.problem import Array, Problem
 
@@ -94,6 +95,11 @@ class Shape:
         return [short_convolution(m, r) if m else None for m, r in zip(self.tile.outputs, taps, strict=True)]
 
     @cached_property
+    def transforms(self) -> list[Array]:
+        """What transforms the weights along each short axis: [point][tap]."""
+        return [np.array([[float(number) for number in row] for row in found.kernel]) for found in self.short if found]
+
+    @cached_property
     def grid(self) -> tuple[int, ...]:
         """Points along each axis; 1 for a summed one."""
         return tuple(found.points if found else 1 for found in self.short)
@@ -164,10 +170,6 @@ def shape_of_tiles(problem: Problem, tile: Tile, target: Target) -> Shape:
     return Shape(problem, tile, target.lanes(problem.dtype))
 
 
-def _numbers(matrix: Matrix) -> Array:
-    return np.array([[float(number) for number in row] for row in matrix])
-
-
 def pack(problem: Problem, tile: Tile, target: Target, weight: Array | None, bias: Array | None) -> Array:
     """Bias, U[out block][point][summed tap][channel][lane], a row of zeros for padding; transformed in float64."""
     if weight is None:
@@ -177,7 +179,6 @@ def pack(problem: Problem, tile: Tile, target: Target, weight: Array | None, bia
     taps = taps_first(problem, weight).reshape(groups, *problem.kernel_size, inputs, blocks.channels)
     order = sorted(range(ndim), key=lambda axis: shape.short[axis] is None)  # the transformed axes first
     taps = taps.transpose(0, *(1 + axis for axis in order), ndim + 1, ndim + 2)
-    transforms = [_numbers(found.kernel) for found in shape.short if found]
     biases = groups * blocks.lanes
     size = biases + groups * shape.points * shape.depth * blocks.lanes
     packed = aligned(size + shape.padded, problem.numpy_dtype())
@@ -191,7 +192,7 @@ def pack(problem: Problem, tile: Tile, target: Target, weight: Array | None, bia
             lanes = width if block < blocks.full else sum(blocks.tail)
             mine = taps[group, ..., block * width : block * width + lanes]
             end = at + shape.points * shape.depth * lanes
-            _transform(transforms, mine, packed[at:end].reshape(shape.points, shape.depth, lanes))
+            _transform(shape.transforms, mine, packed[at:end].reshape(shape.points, shape.depth, lanes))
             at = end
     return packed
 
@@ -201,22 +202,11 @@ def _transform(transforms: list[Array], taps: Array, out: Array) -> None:
     used = taps.shape[-1]
     points: Array = np.ascontiguousarray(taps, np.float64)
     for axis, matrix in enumerate(transforms):
-        front = int(np.prod(points.shape[:axis], dtype=np.int64))
+        front = product(points.shape[:axis])
         rest = points.reshape(front, points.shape[axis], -1)
         points = (matrix @ rest).reshape(*points.shape[:axis], matrix.shape[0], *points.shape[axis + 1 :])
     out[..., :used] = points.reshape(*out.shape[:2], used)
     out[..., used:] = 0
-
-
-def tile_starts(outputs: Sequence[int], dilations: Sequence[int], out_size: Sequence[int]) -> list[list[int]]:
-    """The first output position of each tile along each axis; dilated axes picture by interleaved picture."""
-    found = []
-    for count, dilation, size in zip(outputs, dilations, out_size, strict=True):
-        if count == 1:
-            found.append(list(range(size)))
-        else:
-            found.append([s for rest in range(min(dilation, size)) for s in range(rest, size, dilation * count)])
-    return found
 
 
 def blocking(shape: Shape, target: Target, tiles: int, threads: int, item: int) -> tuple[int, bool]:
@@ -263,12 +253,7 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     """
     shape = shape_of_tiles(problem, tile, target)
     item = problem.numpy_dtype().itemsize
-    tiles = sizes.batch * product(
-        [
-            sum(-(-(size - r) // (d * m)) for r in range(min(d, size))) if m > 1 else size
-            for size, d, m in zip(sizes.out_size, problem.dilation, shape.outputs, strict=True)
-        ]
-    )
+    tiles = sizes.batch * product(tile_counts(shape.outputs, problem.dilation, sizes.out_size))
     vectors = shape.blocks.vectors * problem.groups
     rate = 0.94 * target.vector_rate
     products = tiles * shape.points * shape.depth * vectors / rate

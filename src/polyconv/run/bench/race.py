@@ -17,8 +17,8 @@ from polyconv.run.bench.work import Work, work_of
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """What ``compare`` found: a result for every variant (library and layout), fastest first."""
+class Race:
+    """What ``race`` found: a result for every variant (library and layout), fastest first."""
 
     case: Case
     work: Work
@@ -73,14 +73,14 @@ class Comparison:
         return min(rivals) / seconds[ours] if ours and rivals else None
 
 
-def compare(
+def race(
     network: str | Network,
     in_shape: Sequence[int],
     *,
     libraries: Sequence[str] | None = None,
     layout: Literal["both", "channels_first", "channels_last"] = "both",
     effort: Effort | None = None,
-) -> Comparison:
+) -> Race:
     """Check and time a chain of convolutions and pooling beside the libraries installed here.
 
     Args:
@@ -103,7 +103,7 @@ def compare(
     ]
     with Session(by_definition) as session:
         results = session.measure(case, variants, effort)
-    return Comparison(case, work_of(case), measure(1.0), dict(sorted(results.items(), key=_order)))
+    return Race(case, work_of(case), measure(1.0), dict(sorted(results.items(), key=_order)))
 
 
 def available() -> list[str]:
