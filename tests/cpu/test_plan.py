@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import polyconv as pc
-from polyconv.run.cpu.algorithms import NAMES, algorithm
+from polyconv.run.cpu.algorithms import NAMES, algorithm, worth_loading
 from polyconv.run.cpu.target import host
 from polyconv.run.plan import CompiledEngine
 from polyconv.run.problem import Problem
@@ -39,6 +39,30 @@ def case(problem: Problem, size: tuple[int, int]):
     shape = problem.weight_shape()
     weight = None if shape is None else np.random.default_rng(6).standard_normal(shape).astype(np.float32)
     return x.astype(np.float32), weight, pads, out
+
+
+def random_problem(rng: np.random.Generator) -> Problem:
+    """Any kind of problem an engine may be asked for, of any rank."""
+    ndim, op = int(rng.integers(1, 4)), str(rng.choice(["conv", "conv_transpose", "max_pool"]))
+    groups = int(rng.choice([1, 1, 2, 8, 64]))
+    inputs, outputs = (groups * int(rng.choice([1, 2, 16])) for _ in range(2))
+    if op == "max_pool":
+        groups = outputs = inputs
+    kernel = tuple(int(taps) for taps in rng.choice([1, 2, 3, 4, 5, 7, 13], ndim))
+    stride, dilation = (tuple(int(n) for n in rng.choice([1, 1, 1, 2], ndim)) for _ in range(2))
+    dtype, layout = rng.choice(["float32", "float64"]), rng.choice(LAYOUTS)
+    return Problem(op, inputs, outputs, kernel, stride, dilation, groups, True, None, str(dtype), str(layout))
+
+
+def test_no_algorithm_that_fits_is_left_out_unseen():
+    rng, left_out = np.random.default_rng(7), 0
+    for _ in range(1500):
+        problem = random_problem(rng)
+        fitting = {name for name in NAMES if algorithm(name).fits(problem, host()) is None}
+        loaded = worth_loading(problem)
+        assert fitting <= set(loaded), problem
+        left_out += len(NAMES) - len(loaded)
+    assert left_out > 1500 * len(NAMES) / 2  # or nothing is saved
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -12,8 +12,7 @@ import functools
 import threading
 import warnings
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -68,13 +67,10 @@ class CompiledEngine:
         for choice in self._recall(problem).values():
             if choice.algorithm in self.names and algorithms.algorithm(choice.algorithm).fits(problem, target) is None:
                 return None
-        reasons = []
-        for name in self.names:
-            reason = algorithms.algorithm(name).fits(problem, target)
-            if reason is None:
+        for name in algorithms.worth_loading(problem, self.names):
+            if algorithms.algorithm(name).fits(problem, target) is None:
                 return None
-            reasons.append(f"{name}: {reason}")
-        return "; ".join(reasons)
+        return "; ".join(f"{name}: {algorithms.algorithm(name).fits(problem, target)}" for name in self.names)
 
     def prepare(self, problem: Problem, weight: Array | None, bias: Array | None) -> CompiledLayer:
         """A layer ready to run; its weights are copied, and packed when the first call has chosen an algorithm.
@@ -107,7 +103,7 @@ class CompiledEngine:
         target = self._target()
         return [
             (found, tile)
-            for found in map(algorithms.algorithm, self.names)
+            for found in map(algorithms.algorithm, algorithms.worth_loading(problem, self.names))
             if found.fits(problem, target) is None
             for tile in (found.variants(problem, target) if self.tile is None else [self.tile])
         ]
@@ -119,8 +115,7 @@ class CompiledEngine:
         return self.target or host()
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
+class _Plan(NamedTuple):
     """How one shape is run."""
 
     algorithm: Algorithm

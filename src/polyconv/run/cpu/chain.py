@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 from polyconv.geometry import Axis
 from polyconv.run.cpu.algorithms.record import FIXED_WORDS, Algorithm, Schedule, Sizes, Table, ceil_div, table_of, words
@@ -35,8 +35,7 @@ INPUT, OUTPUT, OWN = range(3)  # what FROM and TO start from: the input, the out
 LINE = 128
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(NamedTuple):
     """One layer of a chain: what it is, its sizes for the whole picture, and what computes it."""
 
     problem: Problem
@@ -70,8 +69,7 @@ class Link:
         return self.algorithm.grain(self.problem, self.tile, target)
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
+class _Part(NamedTuple):
     """What a band takes of one layer: output rows to compute, and where the buffer that they are read from starts."""
 
     first: int
@@ -83,8 +81,7 @@ class _Part:
     moved: int  # by so many rows
 
 
-@dataclass(frozen=True, slots=True)
-class _Band:
+class _Band(NamedTuple):
     """Parts of all layers; and that ``times`` bands like it follow one another, each so many rows further down."""
 
     parts: tuple[_Part, ...]

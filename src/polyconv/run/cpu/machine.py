@@ -12,9 +12,8 @@ import os
 import re
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from polyconv.run.cpu import cache, linker
 from polyconv.run.cpu.target import Target
@@ -31,8 +30,7 @@ _TARGET_INTRINSIC = r"@(llvm\.(x86|aarch64)\.(\w+)[\w.]*)"
 _NEEDS = {"avx512": "+avx512f", "avx2": "+avx2", "avx": "+avx", "fma": "+fma"}
 
 
-@dataclass(frozen=True, slots=True)
-class Function:
+class Function(NamedTuple):
     """Machine code in this process, there until the process ends."""
 
     symbol: str

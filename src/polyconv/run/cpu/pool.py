@@ -15,8 +15,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +28,7 @@ Array = npt.NDArray[Any]
 SPIN_SECONDS = 200e-6  # how long an idle worker looks for work before it sleeps
 
 
-@dataclass(frozen=True, slots=True)
-class Phase:
+class Phase(NamedTuple):
     """One kernel over its items. Phases of a call run one after another, all items of one before the next.
 
     ``kernel`` is the address of ``void kernel(i64 *args, i64 first, i64 last, i8 *scratch)``; threads take ``chunk``

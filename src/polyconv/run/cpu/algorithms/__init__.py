@@ -1,6 +1,7 @@
 """The algorithms, one file each: what is computed, in which loops. ``record.py`` says how to add one.
 
-They are imported when asked for: a layer whose choice is remembered (``polyconv.run.choices``) needs one of them.
+They are imported when asked for: a layer whose choice is remembered (``polyconv.run.choices``) needs one of them, and
+its next size those that `worth_loading` names. All of them take 10 ms, which one size would have to wait for.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from polyconv.run.cpu.algorithms.record import Algorithm
+    from polyconv.run.problem import Problem
 
 NAMES = (  # each is a module here, and its record there in capitals
     "dense",
@@ -27,6 +31,31 @@ NAMES = (  # each is a module here, and its record there in capitals
     "winograd",
     "winograd_planar",
 )
+
+
+def worth_loading(problem: Problem, names: Sequence[str] = NAMES) -> list[str]:
+    """Of some algorithms, those that may compute a problem; what their ``fits`` says is not known yet.
+
+    Example:
+        >>> from polyconv.run.problem import Problem
+        >>> layer = Problem("conv", 8, 8, (3, 3), (1, 1), (1, 1), 8, True, None, "float32", "channels_first")
+        >>> worth_loading(layer)
+        ['dense_planar', 'dense_rows', 'depthwise', 'planes', 'winograd_planar']
+    """
+    if problem.op not in ("conv", "conv_transpose"):
+        return [name for name in names if name == "pooling"]
+    is_first, alone = problem.layout == "channels_first", problem.groups == problem.in_channels
+    may = {"dense_planar", "dense_rows"} if is_first else {"dense", "dense_dot"}
+    may |= {"depthwise"} if alone else {"grouped"} if problem.groups > 1 else set()
+    if problem.op == "conv_transpose":
+        may |= {"subpixel"}
+    elif alone and is_first:
+        may |= {"planes"}
+    if problem.op == "conv" and set(problem.stride) == {1} and problem.dtype == "float32":  # those that round more
+        longest = max(problem.kernel_size)
+        may |= {"winograd_planar" if is_first else "winograd"} if longest > 2 else set()
+        may |= {"fourier", *(("fourier_depthwise",) if alone else ())} if longest > 4 else set()
+    return [name for name in names if name in may]
 
 
 @functools.cache

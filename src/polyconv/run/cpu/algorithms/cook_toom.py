@@ -9,9 +9,9 @@ Source: Lavin and Gray, "Fast algorithms for convolutional neural networks" (arX
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from typing import NamedTuple
 
 POINTS = tuple(map(Fraction, ("0", "1", "-1", "1/2", "-1/2", "2", "-2", "3/4", "-3/4", "4/3", "-4/3")))
 FIVE = tuple(map(Fraction, ("0", "1", "-1", "2", "-1/2")))  # 0.6 times the error of 0, 1, -1, 2, -2 in F(4, 3)
@@ -19,8 +19,7 @@ FIVE = tuple(map(Fraction, ("0", "1", "-1", "2", "-1/2")))  # 0.6 times the erro
 Matrix = tuple[tuple[Fraction, ...], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ShortConvolution:
+class ShortConvolution(NamedTuple):
     """F(outputs, taps): ``data`` (n, n), ``kernel`` (n, taps), ``inverse`` (outputs, n), n = outputs + taps - 1."""
 
     outputs: int

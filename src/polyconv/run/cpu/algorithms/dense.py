@@ -18,10 +18,10 @@ whatever the tile or thread.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from math import prod
+from typing import NamedTuple
 
 from polyconv.geometry import Axis
 from polyconv.run.cpu.activations import LONG, LONGEST, activate
@@ -64,8 +64,7 @@ AXIS_NAMES = ("size", "step", "stride", "out_stride")  # strides in bytes
 PHASE_NAMES = ("tiles_at", "span_tiles", "span", "tiles", "out_offset")  # then grid sizes, then those of gather
 
 
-@dataclass(frozen=True, slots=True)
-class Tile:
+class Tile(NamedTuple):
     """Positions and vectors of output channels held in registers."""
 
     positions: int
@@ -254,8 +253,7 @@ class DenseKernel:
         """What follows the code for one block, whatever the number of positions."""
 
 
-@dataclass(frozen=True)
-class Body:
+class Body(NamedTuple):
     """The innermost code for one block: ``write(positions)``."""
 
     parent: DenseKernel

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import gcd, prod
+from typing import NamedTuple
 
 from polyconv.run.cpu.activations import activate
 from polyconv.run.cpu.algorithms import dense
@@ -255,8 +256,7 @@ class PlanarKernel(DenseKernel):
 STRIP_BYTES = 128 << 10  # what a strip may take, at most; and at most a quarter of the L2
 
 
-@dataclass(frozen=True, slots=True)
-class _Axis:
+class _Axis(NamedTuple):
     """How one axis is cut into strips (the words of AXIS_NAMES that are not strides)."""
 
     groups: int

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
+from typing import NamedTuple
 
 from polyconv.run.cpu.activations import activate
 from polyconv.run.cpu.algorithms.blocks import Blocks, cut, pack_blocks
@@ -46,8 +47,7 @@ AXIS_NAMES = ("size", "step", "stride", "out_stride")  # strides in bytes
 PHASE_NAMES = ("out_offset", "vectors", "row_tiles", "tiles")  # then grid sizes, then those of gather
 
 
-@dataclass(frozen=True, slots=True)
-class Tile:
+class Tile(NamedTuple):
     """Vectors of positions and output channels held in registers."""
 
     vectors: int
@@ -253,8 +253,7 @@ class _RowsKernel:
             (main if blocks.full else tail)()
 
 
-@dataclass(frozen=True)
-class _Body:
+class _Body(NamedTuple):
     """The innermost code: ``write(vectors, channels)``."""
 
     parent: _RowsKernel

@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,8 +32,7 @@ PACKING = 5e-9  # seconds to transform weights, for each number that is packed
 WORTH = 20e-6  # seconds a call must save before exactness on integers is given up
 
 
-@dataclass(frozen=True, slots=True)
-class Tile:
+class Tile(NamedTuple):
     """The length of the transform along each axis; 1 for an axis of one tap."""
 
     lengths: tuple[int, ...]

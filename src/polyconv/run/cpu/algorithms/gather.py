@@ -10,9 +10,9 @@ taps that meet no data are left out. The terms of a sum keep their order either 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate, chain, pairwise
 from operator import sub
+from typing import NamedTuple
 
 from polyconv.run.cpu.algorithms.phases import OutputPhases
 from polyconv.run.cpu.emit import Kernel, Value, Var
@@ -24,8 +24,7 @@ LONGEST_LIST = 8 << 10  # bytes of a tile's list up to which there are two
 PHASE_TAPS = ("taps_at", "taps", "runs_at", "runs")  # of a phase; then least and most shift of each axis
 
 
-@dataclass(frozen=True)
-class Walk:
+class Walk(NamedTuple):
     """One axis that the positions of a tile run over, the last one fastest: all steps are per position."""
 
     start: Value  # of the tile's first position

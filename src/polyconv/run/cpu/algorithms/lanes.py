@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd, prod
+from typing import NamedTuple
 
 import numpy as np
 
@@ -78,8 +79,7 @@ def cut(problem: Problem, target: Target) -> Blocks:
     return Blocks(problem.in_channels // groups, outputs, per_block, full, rest, lanes, round_up(rest * outputs))
 
 
-@dataclass(frozen=True, slots=True)
-class Remainders:
+class Remainders(NamedTuple):
     """Along one axis: for each remainder its taps in the order of the inputs they read; and the steps between them."""
 
     taps: tuple[tuple[int, ...], ...]

@@ -12,9 +12,9 @@ or thread.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import product
 from math import prod
+from typing import NamedTuple
 
 from polyconv.run.cpu.activations import activate
 from polyconv.run.cpu.algorithms.record import (
@@ -40,8 +40,7 @@ MOST_STRIDE = 4  # along the row
 LEAST_ITEM = 2000  # multiply-adds of vectors below which an item is not cut further
 
 
-@dataclass(frozen=True, slots=True)
-class Tile:
+class Tile(NamedTuple):
     """Output rows, and vectors of each."""
 
     rows: int
@@ -85,8 +84,7 @@ def emit(problem: Problem, tile: Tile, target: Target) -> str:
     return _Planes(problem, tile, target).module()
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
+class _Column(NamedTuple):
     """A column of tiles: its first output, masks of what is read (None: all of it) and written."""
 
     place: Value
@@ -280,8 +278,7 @@ class _Planes:
         return every(k, pieces, tap * self.problem.dilation[-1] % stride, stride)
 
 
-@dataclass(frozen=True, slots=True)
-class _Range:
+class _Range(NamedTuple):
     """Taps low .. high - 1 of an axis meet data; tap 0 would read position ``first``."""
 
     axis: int

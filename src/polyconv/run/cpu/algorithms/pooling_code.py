@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import NamedTuple
 
 from polyconv.run.cpu.activations import activate
 from polyconv.run.cpu.algorithms.record import FIXED_WORDS
@@ -32,8 +33,7 @@ UNROLLED = 8  # taps of a row written out (channels first)
 SHUFFLED = 4  # largest stride whose vectors are shuffled together; beyond, one output at a time
 
 
-@dataclass(frozen=True, slots=True)
-class Tile:
+class Tile(NamedTuple):
     """Outputs of a tile, channels last; 0 where each is combined on its own, and for channels first."""
 
     pixels: int
@@ -148,8 +148,7 @@ class _Pool:
         return activate(self.k, self.problem.activation, total if count is None else total / count, apart=())
 
 
-@dataclass(frozen=True, slots=True)
-class _Range:
+class _Range(NamedTuple):
     """Taps low .. high - 1 of an axis meet data; tap 0 would read position ``first``."""
 
     axis: int

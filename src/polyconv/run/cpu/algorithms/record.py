@@ -33,7 +33,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -46,8 +46,7 @@ COPYING = 0.8e-9  # seconds a weight, where packing puts weights in another orde
 FIXED_WORDS = ("x: ptr", "packed: ptr", "out: ptr", "workspace: ptr")
 
 
-@dataclass(frozen=True, slots=True)
-class Sizes:
+class Sizes(NamedTuple):
     """The run-time facts of one call. Strides are of the input, in elements, in the order of the problem's layout."""
 
     batch: int
@@ -68,16 +67,14 @@ class Sizes:
         return self.batch * prod(self.out_size)
 
 
-@dataclass(frozen=True, slots=True)
-class Phase:
+class Phase(NamedTuple):
     """One function to run over ``items`` independent items; a barrier stands between phases."""
 
     symbol: str
     items: int
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(NamedTuple):
     """How one shape is run: the words of ``args``, the phases, and the memory they need.
 
     ``scratch_bytes`` is per thread, ``workspace_bytes`` per call, both 64-byte aligned and not cleared. ``tables``

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import NamedTuple
 
 from polyconv.run.cpu.activations import activate
 from polyconv.run.cpu.emit import Kernel, Value, Var
@@ -39,8 +40,7 @@ def job_names(ndim: int) -> tuple[str, ...]:
     return (*POINTERS, COUNT, *(f"{name}{axis}" for axis in range(ndim) for name in AXIS))
 
 
-@dataclass(frozen=True, slots=True)
-class Tile:
+class Tile(NamedTuple):
     """Rows and pixels of a tile, and how many taps of a row are written out (longer rows loop)."""
 
     rows: int
@@ -48,8 +48,7 @@ class Tile:
     taps: int
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """What is fixed at code generation. ``kernel`` counts the taps; pitches are elements between neighbouring pixels.
 
     ``loaded`` channels are read for a pixel and give one vector of ``lanes`` for each of ``spread``: output lane i of

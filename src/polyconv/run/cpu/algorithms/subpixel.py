@@ -181,7 +181,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
         arguments += given[at : at + axis_count]
         arguments += [problem.stride[axis], behind[axis], sizes.out_size[axis]]
     reason = f"{prod(problem.stride)} phases as channels; {found.reason}"
-    return replace(found, words=arguments, tables=(*found.tables, table), reason=reason)
+    return found._replace(words=arguments, tables=(*found.tables, table), reason=reason)
 
 
 def _sizes(problem: Problem, sizes: Sizes) -> Sizes:

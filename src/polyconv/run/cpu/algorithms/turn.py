@@ -6,15 +6,14 @@ Only ever for a box of a block of channels, from or to a thread's scratch: a few
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from polyconv.run.cpu.emit import Kernel, Value, lanes_of
 
 Writer = Callable[[Value, Value, Value, Value], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(NamedTuple):
     """Between planes of channels and pixels of ``lanes`` channels, for a box of positions."""
 
     k: Kernel

@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,8 +32,7 @@ PACKING = 1.7e-9  # seconds to transform a weight to one point, and put it in it
 WORTH = 10e-6  # seconds a call must save before exactness on integers is given up
 
 
-@dataclass(frozen=True, slots=True)
-class Tile:
+class Tile(NamedTuple):
     """Outputs of a tile along each axis (0 for an axis whose taps are summed), vectors of channels in registers."""
 
     outputs: tuple[int, ...]
