@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polyconv.run.cpu.algorithms.record import aligned
+from polyconv.run.cpu.algorithms.record import aligned, ceil_div
+from polyconv.run.cpu.emit import Kernel, Value
 from polyconv.run.problem import Array, Problem
 
 
@@ -55,6 +56,32 @@ def cut(channels: int, vectors: int, lanes: int, narrowest: int) -> Blocks:
     if rest % lanes:
         tail.append(max(narrowest, 1 << (rest % lanes - 1).bit_length()))
     return Blocks(channels, main, full, tuple(tail))
+
+
+FETCH_CYCLES = 350  # how long before its use a line of weights is asked for: longer than the L3 cache takes
+
+
+def fetch_stream(k: Kernel, spot: Value, lanes: tuple[int, ...], rows: int, all_bytes: int) -> None:
+    """Inside the loop of a product: prefetch what its packed weights hold some turns ahead.
+
+    Each turn reads ``sum(lanes)`` weights at ``spot`` and multiplies them with ``rows`` values. Left to the processor's
+    own guesses, weights that do not stay in the L1 cache cost 4 to 15 % of the time (two multiply-adds a cycle).
+
+    Args:
+        k: the kernel that is written.
+        spot: where this turn's weights lie.
+        lanes: lanes of each vector of weights.
+        rows: values that each weight is multiplied with.
+        all_bytes: of all weights that are read before these are read again.
+    """
+    if k.target.slow_vectors or all_bytes <= k.target.l1_bytes:
+        return
+    turns = ceil_div(2 * FETCH_CYCLES, rows * len(lanes))
+    for line in range(0, sum(lanes) * k.bytes, CACHE_LINE):
+        k.prefetch(k.byte_at(spot, turns * sum(lanes) * k.bytes + line))
+
+
+CACHE_LINE = 64  # bytes
 
 
 def taps_first(problem: Problem, weight: Array) -> Array:

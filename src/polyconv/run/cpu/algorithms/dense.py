@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from polyconv.geometry import Axis
 from polyconv.run.cpu.activations import LONG, LONGEST, activate
-from polyconv.run.cpu.algorithms.blocks import Blocks, cut, pack_blocks
+from polyconv.run.cpu.algorithms.blocks import Blocks, cut, fetch_stream, pack_blocks
 from polyconv.run.cpu.algorithms.gather import (
     GROUP,
     LENGTH,
@@ -249,6 +249,11 @@ class DenseKernel:
                 value = activate(k, self.problem.activation, total.value, apart)
                 k.store_vector(value, k.at(out, body.starts[v]), count=body.counts[v])
 
+    def fetch_ahead(self, spot: Value, lanes: tuple[int, ...], positions: int) -> None:
+        """Ask for the weights that come later, where they are too many to stay in the L1 cache."""
+        channels, taps = self.problem.in_channels // self.problem.groups, prod(self.problem.kernel_size)
+        fetch_stream(self.k, spot, lanes, positions, channels * taps * self.blocks.lanes * self.k.bytes)
+
     def after(self, body: Body, count: Value) -> None:
         """What follows the code for one block, whatever the number of positions."""
 
@@ -289,6 +294,7 @@ class Body(NamedTuple):
             with k.loop(0, k.load(k.word_at(row, LENGTH), "i64"), carry=flat, nonempty=True) as c:
                 spot = k.at(tap_weights, c * width)
                 vectors = [k.load_vector(k.at(spot, at), n) for at, n in zip(self.starts, lanes, strict=True)]
+                self.parent.fetch_ahead(spot, lanes, positions)
                 for pixel, totals in zip(pixels, sums, strict=True):
                     value = k.load(k.at(pixel, c))
                     for vector, total, n in zip(vectors, totals, lanes, strict=True):

@@ -9,6 +9,7 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
+from polyconv.run.cpu.algorithms.blocks import fetch_stream
 from polyconv.run.cpu.algorithms.cook_toom import Matrix
 from polyconv.run.cpu.algorithms.record import FIXED_WORDS
 from polyconv.run.cpu.algorithms.winograd_tiles import ROWS, Shape
@@ -203,11 +204,13 @@ class WinogradKernel(ABC):
         sums = [[k.var(k.zero(n)) for n in lanes] for _ in range(rows)]
         flat = [total for row in sums for total in row]
         channels = self.problem.in_channels // self.problem.groups
+        u_bytes = shape.points * shape.depth * shape.blocks.lanes * k.bytes
 
         def terms(tap: Value | int, channel: Value) -> None:
             weights = k.at(right, (channel + tap * channels if len(shape.summed) > 1 else channel) * width)
             data = k.at(left, channel + tap * shape.padded if len(shape.summed) > 1 else channel)
             vectors = [k.load_vector(k.at(weights, at), n) for at, n in zip(starts, lanes, strict=True)]
+            fetch_stream(k, weights, lanes, rows, u_bytes)
             for row, totals in enumerate(sums):
                 value = k.load(k.at(data, row * shape.row))
                 for vector, total, n in zip(vectors, totals, lanes, strict=True):
