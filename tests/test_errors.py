@@ -6,6 +6,7 @@ Each row is a call, the error, and the words and numbers its message must contai
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -265,6 +266,54 @@ def test_the_check_of_messages_can_fail():
 def test_a_mixture_names_the_array_to_convert(call, name):
     with pytest.raises(TypeError, match=rf"{name} float64. Convert one: {name}\.astype\('float32'\)"):
         call()
+
+
+class OnlyDLPack:
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack__(self, **options):
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+
+class OnlyInterface:
+    def __init__(self, array):
+        self.array, self.__array_interface__ = array, array.__array_interface__
+
+
+def a_tensor(array):
+    return pytest.importorskip("torch", reason="PyTorch is not installed").tensor(array)
+
+
+KINDS_OF_ARRAYS = {"numpy": np.asarray, "list": np.ndarray.tolist, "torch": a_tensor} | {
+    "interface": OnlyInterface, "dlpack": OnlyDLPack,
+}  # fmt: skip
+BOUND = {"0.weight": a(4, 2, 3)}
+TAKES_ONE = [
+    ("x", (1, 2, 8), lambda x: pc.network("conv 3 4 nobias").bind(BOUND)(x)),
+    ("weight", (4, 2, 3), lambda weight: pc.conv(a(1, 2, 8), weight)),
+    ("weight", (4, 1, 3), lambda weight: pc.depthwise_conv(a(1, 4, 8), weight)),
+    ("bias", (4,), lambda bias: pc.conv_transpose(a(1, 2, 8), a(2, 4, 3), bias)),
+    ("weights[1]", (2, 2, 1, 3), lambda w: pc.spatially_separable_conv(a(1, 2, 8, 8), iter([a(2, 2, 3, 1), w]))),
+    ("0.bias", (4,), lambda bias: pc.network("conv 3 4").bind(BOUND | {"0.bias": bias})(a(1, 2, 8))),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_ARRAYS)
+@pytest.mark.parametrize(("name", "shape", "call"), TAKES_ONE, ids=[name for name, *_ in TAKES_ONE])
+@pytest.mark.parametrize("dtype", ["float64", "int64"])
+def test_the_conversion_named_works_for_the_kind_of_array_passed(dtype, name, shape, call, kind):
+    """What the message proposes is run, and with its result the call goes through."""
+    wrong = KINDS_OF_ARRAYS[kind](np.ones(shape, dtype))
+    with pytest.raises(TypeError) as caught:
+        call(wrong)
+    hint = re.search(r"Convert[ \w]*: (.*\))", str(caught.value))[1]
+    assert name in hint
+    names = {"numpy": np, "given": wrong, "torch": sys.modules.get("torch")}
+    call(eval(hint.replace(name, "given"), names))
 
 
 def test_refused_before_any_work():

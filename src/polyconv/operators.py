@@ -138,7 +138,7 @@ def depthwise_conv(
         >>> pc.depthwise_conv(np.ones((1, 3, 8, 8)), np.ones((6, 1, 3, 3)), padding="same").shape
         (1, 6, 8, 8)
     """
-    data, kernel = as_array(x, "x"), as_array(weight, "weight")
+    data, kernel, added = _arrays(x, weight, bias, layout)
     _check_weight(kernel, data)
     channels = channels_of(data.shape, cast(Layout, choice(layout, LAYOUTS, "layout")))
     if kernel.shape[1] != 1 or channels == 0 or kernel.shape[0] % channels:
@@ -151,7 +151,7 @@ def depthwise_conv(
         conv(
             data,
             kernel,
-            bias,
+            added,
             stride=stride,
             padding=padding,
             dilation=dilation,
@@ -255,7 +255,8 @@ def spatially_separable_conv(
     data = as_array(x, "x")
     _check_layout(data, layout)
     ndim = data.ndim - 2
-    kernels = [as_array(weight, f"weights[{axis}]") for axis, weight in enumerate(_listed(weights, "weights"))]
+    given = _listed(weights, "weights")
+    kernels = [as_array(weight, f"weights[{axis}]") for axis, weight in enumerate(given)]
     added = [None] * ndim if biases is None else _listed(biases, "biases")
     if len(kernels) != ndim or len(added) != ndim:
         raise ValueError(
@@ -271,7 +272,11 @@ def spatially_separable_conv(
                 f"weights[{axis - 1}] of shape {kernels[axis - 1].shape} gives {kernels[axis - 1].shape[0]}"
             )
         extra = None if added[axis] is None else as_array(added[axis], f"biases[{axis}]")
-        same_dtype({"x": data, f"weights[{axis}]": kernel, f"biases[{axis}]": extra})
+        names = ("x", f"weights[{axis}]", f"biases[{axis}]")
+        same_dtype(
+            dict(zip(names, (data, kernel, extra), strict=True)),
+            dict(zip(names, (x, given[axis], added[axis]), strict=True)),
+        )
         _check_bias(extra, kernel.shape[0], f"biases[{axis}]")
     _check_channels(1, data, kernels[0], layout, "weights[0]")
     _check_activation(activation)
@@ -443,7 +448,7 @@ def _arrays(
     """The three arrays, of one dtype."""
     data, kernel = as_array(x, "x"), as_array(weight, weight_name)
     added = None if bias is None else as_array(bias, bias_name)
-    same_dtype({"x": data, weight_name: kernel, bias_name: added})
+    same_dtype({"x": data, weight_name: kernel, bias_name: added}, {"x": x, weight_name: weight, bias_name: bias})
     _check_layout(data, layout)
     return data, kernel, added
 

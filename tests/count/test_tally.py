@@ -224,7 +224,14 @@ def test_dictionary_json_and_csv_agree() -> None:
     lines = list(csv.DictReader(io.StringIO(report.to_csv())))
     assert [line["name"] for line in lines] == [*(row.name for row in report.rows), "total"]
     assert lines[-1]["macs_on_data"] == str(report.macs_on_data)
-    assert lines[1]["receptive_field_stride"] == "1x1"
+    assert lines[1]["receptive_field_stride_pixels"] == "1x1"
+
+
+def test_every_number_in_csv_has_its_unit_in_the_header() -> None:
+    names = pc.network(NET).count((2, 3, 8, 10)).to_csv().splitlines()[0].split(",")
+    units = ("params", "macs", "macs_on_data", "flops", "operations", "bytes", "flops_per_byte", "pixels")
+    assert [name for name in names if not name.endswith(units)] == ["name", "text", "out_shape"]
+    assert {"macs", "macs_on_data", "intensity_flops_per_byte", "receptive_field_size_pixels"} <= set(names)
 
 
 def test_html_escapes_what_it_shows() -> None:

@@ -19,16 +19,25 @@ TOTAL = "total"
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a count: its key for programs, its heading with the unit for people (or none), and its value."""
+    """One column of a count: its key for programs, its heading with the unit for people (or none), and its value.
+
+    ``unit`` is one that the key does not tell: CSV has no other place for it than the header.
+    """
 
     key: str
     heading: str
     value: Callable[[Row | Report], Any]
     number: bool = True
+    unit: str = ""
+
+    @property
+    def csv_header(self) -> str:
+        """The key, with the unit where it does not tell."""
+        return f"{self.key}_{self.unit}" if self.unit else self.key
 
 
-def _of(key: str, heading: str, number: bool = True) -> Column:
-    return Column(key, heading, lambda item: getattr(item, key), number)
+def _of(key: str, heading: str, number: bool = True, unit: str = "") -> Column:
+    return Column(key, heading, lambda item: getattr(item, key), number, unit)
 
 
 def _field(part: str) -> Callable[[Row | Report], Any]:
@@ -51,10 +60,10 @@ COLUMNS = (
     _of("other_operations", "other operations"),
     _of("weight_bytes", "weights (bytes)"),
     _of("activation_bytes", "output (bytes)"),
-    _of("intensity", "FLOPs / byte"),
-    Column("receptive_field_size", "field (pixels)", _field("size"), number=False),
-    Column("receptive_field_stride", "stride (pixels)", _field("stride"), number=False),
-    Column("receptive_field_padding", "padding (pixels)", _field("padding"), number=False),
+    _of("intensity", "FLOPs / byte", unit="flops_per_byte"),
+    Column("receptive_field_size", "field (pixels)", _field("size"), number=False, unit="pixels"),
+    Column("receptive_field_stride", "stride (pixels)", _field("stride"), number=False, unit="pixels"),
+    Column("receptive_field_padding", "padding (pixels)", _field("padding"), number=False, unit="pixels"),
 )
 SHOWN = (NAME, TEXT, *(column for column in COLUMNS if column.key not in ("other_operations",)))
 UNITS = {
@@ -191,7 +200,7 @@ def as_dict(report: Report) -> dict[str, Any]:
 
 
 def as_csv(report: Report) -> str:
-    """A line for each row; sizes as 64x112x112."""
+    """A line for each row; sizes as 64x112x112; units in the header where the name is not one (MACs, FLOPs, bytes)."""
     columns = (NAME, TEXT, *COLUMNS)
 
     def raw(value: Any) -> str:
@@ -199,7 +208,7 @@ def as_csv(report: Report) -> str:
 
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([column.key for column in columns])
+    writer.writerow([column.csv_header for column in columns])
     items: list[Row | Report] = [*report.rows, report]
     writer.writerows([raw(column.value(item)) for column in columns] for item in items)
     return out.getvalue()

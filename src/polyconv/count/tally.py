@@ -202,7 +202,7 @@ class Report:
         return json.dumps(self.as_dict(), indent=2)
 
     def to_csv(self) -> str:
-        """A header, a line for each row, and a line "total"; fields, their strides and padding are in input pixels."""
+        """A header with units, a line for each row, and a line "total"; sizes are written as 64x112x112."""
         from polyconv.count.render import as_csv
 
         return as_csv(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -32,20 +33,38 @@ def as_array(value: Any, name: str) -> Array:
             ) from None
     if array.dtype.name not in DTYPES:
         raise TypeError(
-            f"{name} has dtype {array.dtype}, expected float32 or float64. Convert it: {name}.astype('float32')"
+            f"{name} has dtype {array.dtype}, expected float32 or float64. "
+            f"Convert it: {conversion(value, name, 'float32')}"
         )
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-def same_dtype(arrays: dict[str, Array | None]) -> None:
-    """Refuse arrays of different dtypes, naming each."""
+def conversion(value: Any, name: str, dtype: Any) -> str:
+    """The line of Python that converts what the caller calls ``name``, whatever kind of array it is.
+
+    Example:
+        >>> conversion([1, 2], "x", "float32"), conversion(np.ones(2, int), "x", "float32")
+        ("numpy.asarray(x, 'float32')", "x.astype('float32')")
+    """
+    if type(value).__module__.partition(".")[0] == "torch":
+        return f"{name}.to(torch.{dtype})"
+    if hasattr(value, "astype"):
+        return f"{name}.astype('{dtype}')"
+    if hasattr(value, "__dlpack__"):
+        return f"numpy.from_dlpack({name}).astype('{dtype}')"
+    return f"numpy.asarray({name}, '{dtype}')"
+
+
+def same_dtype(arrays: Mapping[str, Array | None], given: Mapping[str, Any]) -> None:
+    """Refuse arrays of different dtypes, naming each; ``given`` is what they were before they were arrays."""
     dtypes = {name: array.dtype for name, array in arrays.items() if array is not None}
     if len(set(dtypes.values())) > 1:
         listed = ", ".join(f"{name} {dtype}" for name, dtype in dtypes.items())
         first, want = next(iter(dtypes.items()))
         other = next(name for name, dtype in dtypes.items() if dtype != want)
         raise TypeError(
-            f"arrays must share one dtype, got {listed}. Convert one: {other}.astype({str(want)!r}) as {first}"
+            f"arrays must share one dtype, got {listed}. "
+            f"Convert one: {conversion(given[other], other, want)} as {first}"
         )
 
 

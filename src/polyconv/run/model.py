@@ -27,7 +27,7 @@ from polyconv.layers import (
     Upsample,
 )
 from polyconv.network import INPUT, Join, Node, axis_names
-from polyconv.run.arrays import as_array, as_kind_of
+from polyconv.run.arrays import as_array, as_kind_of, conversion
 from polyconv.run.engines import engine_for, fusing
 from polyconv.run.lower import (
     Request,
@@ -124,7 +124,7 @@ class Model:
                 for step in chain:
                     x = step(x)
                 return x
-        return as_kind_of(x, self._run(as_array(x, "x")))
+        return as_kind_of(x, self._run(self._input(x)))
 
     def profile(self, x: Any, *, repeats: int = 3) -> tuple[Any, dict[str, float]]:
         """The output for x, and the seconds that each stage took: the least of ``repeats`` runs after a first one.
@@ -139,7 +139,7 @@ class Model:
             ['0', '1']
         """
         whole(repeats, "repeats")
-        array = as_array(x, "x")
+        array = self._input(x)
         result = self._run(array)
         least = [float("inf")] * len(self._fused)
         for _ in range(repeats):
@@ -148,6 +148,15 @@ class Model:
             least = [min(old, end - start) for old, start, end in zip(least, times, times[1:], strict=False)]
         seconds = {fused.node.name: time for fused, time in zip(self._fused, least, strict=True)}
         return as_kind_of(x, result), seconds
+
+    def _input(self, x: Any) -> Array:
+        """X as an array of the weights' dtype."""
+        array = as_array(x, "x")
+        if self.dtype is not None and array.dtype != self.dtype:
+            raise TypeError(
+                f"x has dtype {array.dtype}, the weights have {self.dtype}. Convert x: {conversion(x, 'x', self.dtype)}"
+            )
+        return array
 
     def _run(self, array: Array, after_step: Callable[[], None] | None = None) -> Array:
         steps = self._steps(array)
@@ -181,10 +190,8 @@ class Model:
                 )
         return steps
 
-    def _checked_shapes(self, shape: Sizes, dtype: np.dtype[Any]) -> list[Sizes]:
+    def _checked_shapes(self, shape: Sizes) -> list[Sizes]:
         """(channels, *spatial) of every node's output, after checking the input."""
-        if self.dtype is not None and dtype != self.dtype:
-            raise TypeError(f"x has dtype {dtype}, the weights have {self.dtype}. Convert x: x.astype('{self.dtype}')")
         ndim = self.network.ndim
         if len(shape) < 3 or (ndim is not None and len(shape) != ndim + 2):
             axes = axis_names(ndim)
@@ -199,7 +206,7 @@ class Model:
         return [out[1:] for out in self.network.shapes((shape[0], channels, *spatial))]
 
     def _plan(self, shape: Sizes, dtype: np.dtype[Any]) -> tuple[Step, ...]:
-        shapes = self._checked_shapes(shape, dtype)
+        shapes = self._checked_shapes(shape)
         source = (channels_of(shape, self.layout), *spatial_of(shape, self.layout))
         flowing = {INPUT: source} | dict(enumerate(shapes))
         steps: dict[int, Step] = {}
@@ -289,7 +296,7 @@ class Model:
 
     def stages(self, in_shape: Sizes, dtype: np.dtype[Any]) -> list[Stage]:
         """The stages that an engine runs, each with what it is given for an input of this shape (in this layout)."""
-        shapes = self._checked_shapes(in_shape, dtype)
+        shapes = self._checked_shapes(in_shape)
         source = (channels_of(in_shape, self.layout), *spatial_of(in_shape, self.layout))
         flowing = {INPUT: source} | dict(enumerate(shapes))
         found = []
@@ -305,7 +312,7 @@ class Model:
         """Which kernel runs each stage for an input of this shape (in the model's layout), and why."""
         dtype = self.dtype or np.dtype("float32")
         shape = tuple(in_shape)
-        shapes = self._checked_shapes(shape, dtype)
+        shapes = self._checked_shapes(shape)
         flowing = {INPUT: (channels_of(shape, self.layout), *spatial_of(shape, self.layout))} | dict(enumerate(shapes))
         lines = []
         names = [fused.node.name for fused in self._fused]

@@ -44,7 +44,7 @@ def checked_weights(network: Network, weights: Mapping[str, Any]) -> tuple[dict[
         raise TypeError(f"weights must be a mapping from name to array, got {type(weights).__name__}")
     arrays = {name: as_array(value, name) for name, value in weights.items()}
     _check_names(network, arrays)
-    same_dtype(dict(arrays))
+    same_dtype(arrays, weights)
     in_channels = _implied_channels(network, arrays)
     if in_channels is None:
         return arrays, None

@@ -1,6 +1,7 @@
 """Where the tiles of a picture lie, for algorithms that transform tiles (`winograd`, `fourier`).
 
-A tile has some outputs along each axis, a dilation apart from each other: a dilated axis is that many interleaved pictures.
+A tile has some outputs along each axis, a dilation apart from each other: a dilated axis is that many interleaved
+pictures.
 """
 
 from __future__ import annotations
