@@ -251,7 +251,9 @@ class DenseKernel:
 
     def fetch_ahead(self, spot: Value, lanes: tuple[int, ...], positions: int) -> None:
         """Ask for the weights that come later, where they are too many to stay in the L1 cache."""
-        channels, taps = self.problem.in_channels // self.problem.groups, prod(self.problem.kernel_size)
+        problem = self.problem
+        phases = prod(problem.stride) if problem.op == "conv_transpose" else 1  # one phase's taps at a time
+        channels, taps = problem.in_channels // problem.groups, ceil_div(prod(problem.kernel_size), phases)
         fetch_stream(self.k, spot, lanes, positions, channels * taps * self.blocks.lanes * self.k.bytes)
 
     def after(self, body: Body, count: Value) -> None:
