@@ -11,15 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property
-from math import lcm, prod
+from math import gcd, lcm, prod
 
 import numpy as np
 
 from polyconv.run.cpu import buffers, chain, machine, pool
 from polyconv.run.cpu.algorithms.record import Phase, Sizes, ceil_div
-from polyconv.run.cpu.target import Target
 from polyconv.run.plan import HOLD_GIL_SECONDS, ONE_THREAD_SECONDS, CompiledLayer
 from polyconv.run.problem import Array, Pads
 
@@ -54,10 +52,25 @@ class Member:
         problem = self.layer.problem
         return seconds, chain.Link(problem, self.sizes.in_size, self.padding, self.out_size, algorithm, tile), measured
 
-    @property
+    @cached_property
     def link(self) -> chain.Link:
         """What the chain knows of it."""
         return self.chosen[1]
+
+    @cached_property
+    def grain(self) -> int:
+        """Output rows that must be computed together; 0 where all are."""
+        return self.link.grain(self.layer.target)
+
+    @cached_property
+    def in_row_bytes(self) -> float:
+        """Of one row of one picture's input."""
+        return prod(self.in_shape[1:]) * self.layer.problem.numpy_dtype().itemsize / self.link.in_size[0]
+
+    @cached_property
+    def out_row_bytes(self) -> float:
+        """Of one row of one picture's output."""
+        return self.out_bytes / self.in_shape[0] / self.out_size[0]
 
     @cached_property
     def out_bytes(self) -> int:
@@ -75,7 +88,7 @@ class Member:
     def takes_bands(self) -> bool:
         """Does the algorithm compute some rows by themselves, and read them out of a larger array."""
         sizes, link = self.sizes, self.link
-        if not link.grain(self.layer.target):
+        if not self.grain:
             return False
         strides = list(sizes.x_strides)
         if link.problem.layout == "channels_first":
@@ -108,7 +121,7 @@ def best_bands(members: Sequence[Member]) -> Bands:
     apart = sum(one / (1 if one < ONE_THREAD_SECONDS else layer.threads) for one in seconds)
     apart += (len(members) - 1) * CALL_SECONDS + 2 * between / BYTES_PER_SECOND
     threads = 1 if sum(seconds) < ONE_THREAD_SECONDS else layer.threads
-    batch, height, grain = members[0].in_shape[0], links[-1].out_size[0], _grain(links, layer.target)
+    batch, height, grain = members[0].in_shape[0], links[-1].out_size[0], _grain(members)
     most = _rows(members, grain)
     far = 2 * between / BYTES_PER_SECOND * threads * _beyond_cache(members, most)
     weights = sum(member.weight_bytes for member in members)
@@ -119,7 +132,7 @@ def best_bands(members: Sequence[Member]) -> Bands:
         rows = ceil_div(ceil_div(height, wanted * ceil_div(height, wanted * most)), grain) * grain
         runs = chain.runs_of(height, rows, wanted)
         items = batch * len(runs)
-        work = _work(links, seconds, runs, layer.target) + far
+        work = _work(members, runs) + far
         bands = ceil_div(height, rows) * batch
         calls = bands * len(links) * BAND_SECONDS + (bands - items) * again
         longest = ceil_div(items, threads) + UNEVEN * (threads > 1)
@@ -128,13 +141,16 @@ def best_bands(members: Sequence[Member]) -> Bands:
     return Bands(rows, count, threads, expected, apart)
 
 
-def _grain(links: Sequence[chain.Link], target: Target) -> int:
+def _grain(members: Sequence[Member]) -> int:
     """Rows of a band such that every layer gets on by whole grains of its own."""
-    found, ratio = 1, Fraction(1)  # rows of a layer for one of the last
-    for link in reversed(links):
-        found = lcm(found, (link.grain(target) / ratio).numerator)
-        stride = link.problem.stride[0]
-        ratio = ratio / stride if link.problem.op == "conv_transpose" else ratio * stride
+    found, up, down = 1, 1, 1  # up / down rows of a layer for one of the last
+    for member in reversed(members):
+        grain, problem = member.grain, member.layer.problem
+        found = lcm(found, grain * down // gcd(grain * down, up))
+        if problem.op == "conv_transpose":
+            down *= problem.stride[0]
+        else:
+            up *= problem.stride[0]
     return found
 
 
@@ -154,10 +170,9 @@ def _touched(members: Sequence[Member], rows: int) -> float:
     a = max(0, (height - rows) // 2)
     b, total = min(a + rows, height), 0.0
     for member in reversed(members):
-        shape, item = member.in_shape, member.layer.problem.numpy_dtype().itemsize
-        total += member.out_bytes / shape[0] / member.out_size[0] * (b - a)
+        total += member.out_row_bytes * (b - a)
         a, b = member.link.window(a, b)
-    return total + prod(shape[1:]) * item / member.link.in_size[0] * (b - a)
+    return total + member.in_row_bytes * (b - a)
 
 
 def _beyond_cache(members: Sequence[Member], rows: int) -> float:
@@ -165,24 +180,22 @@ def _beyond_cache(members: Sequence[Member], rows: int) -> float:
 
     Algorithms whose rows go together keep something of their own there, about half of it.
     """
-    l2, target = members[0].layer.target.l2_bytes, members[0].layer.target
-    own = max(SHARE_OF_L2 * l2 * (member.link.grain(target) > 1) for member in members)
+    l2 = members[0].layer.target.l2_bytes
+    own = SHARE_OF_L2 * l2 if any(member.grain > 1 for member in members) else 0.0
     return min(max((_touched(members, rows) + own - l2) / (0.75 * l2), 0.0), 1.0)
 
 
-def _work(
-    links: Sequence[chain.Link], seconds: Sequence[float], runs: Sequence[tuple[int, int]], target: Target
-) -> float:
+def _work(members: Sequence[Member], runs: Sequence[tuple[int, int]]) -> float:
     """Seconds on one thread, with the rows that are computed twice."""
-    rows, grains = [0] * len(links), [link.grain(target) for link in links]
-    for run in runs:
-        a, b = run
-        for place in reversed(range(len(links))):
-            grain = grains[place]
-            a, b = a // grain * grain, min(ceil_div(b, grain) * grain, links[place].out_size[0])
+    rows = [0] * len(members)
+    for a, b in runs:
+        for place in reversed(range(len(members))):
+            link, grain = members[place].link, members[place].grain
+            if grain > 1:
+                a, b = a // grain * grain, min(ceil_div(b, grain) * grain, link.out_size[0])
             rows[place] += b - a
-            a, b = links[place].window(a, b)
-    return sum(one * count / link.out_size[0] for one, count, link in zip(seconds, rows, links, strict=True))
+            a, b = link.window(a, b)
+    return sum(member.chosen[0] * count / member.out_size[0] for member, count in zip(members, rows, strict=True))
 
 
 class CompiledChain:

@@ -14,8 +14,9 @@ part of it. Sums are those of the layers run one by one, bit by bit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain, pairwise
 from math import prod
 from typing import Any, NamedTuple
@@ -35,7 +36,8 @@ INPUT, OUTPUT, OWN = range(3)  # what FROM and TO start from: the input, the out
 LINE = 128
 
 
-class Link(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Link:
     """One layer of a chain: what it is, its sizes for the whole picture, and what computes it."""
 
     problem: Problem
@@ -45,18 +47,19 @@ class Link(NamedTuple):
     algorithm: Algorithm
     tile: Any
 
-    @property
-    def axis(self) -> Axis:
-        """The window along the rows."""
+    @cached_property
+    def reach(self) -> Callable[[int, int], tuple[int, int]]:
+        """The input rows that a range of output rows reads, padding included."""
         problem = self.problem
-        return Axis(problem.kernel_size[0], problem.stride[0], problem.dilation[0], *self.padding[0])
+        axis = Axis(problem.kernel_size[0], problem.stride[0], problem.dilation[0], *self.padding[0])
+        return axis.sources if problem.op == "conv_transpose" else axis.reads
 
     def window(self, first: int, last: int) -> tuple[int, int]:
         """The input rows that output rows ``first`` to ``last - 1`` read: one at least."""
-        transposed = self.problem.op == "conv_transpose"
-        low, high = (self.axis.sources if transposed else self.axis.reads)(first, last)
-        low = min(max(low, 0), self.in_size[0] - 1)
-        return low, max(min(high, self.in_size[0]), low + 1)
+        low, high = self.reach(first, last)
+        size = self.in_size[0]
+        low = 0 if low < 0 else low if low < size else size - 1
+        return low, high if low < high <= size else max(min(high, size), low + 1)
 
     def padding_of(self, first: int, start: int, stop: int) -> Pads:
         """The padding of a band from output row ``first`` on whose input is rows ``start`` to ``stop - 1``."""

@@ -388,7 +388,9 @@ def _tiles(
 
     A span is what is cut evenly into tiles: one row, or the whole batch where that is little.
     """
-    row = _row_tiles(tile, sizes, phases, grids[0][-1]) if len(grids) == 1 and grids[0][-1] else None
+    row = None
+    if len(grids) == 1 and grids[0][-1]:
+        row = _row_tiles(tile.positions, phases.in_step[-1], sizes.in_size[-1], phases.columns, grids[0][-1])
     spans: list[tuple[int, int]] = []  # of each phase: length, and how many
     for grid in grids:
         everything = sizes.batch * prod(grid)
@@ -397,9 +399,9 @@ def _tiles(
     places: dict[int, tuple[int, int]] = {}
     entries: list[int] = []
     for length in sorted({length for length, _ in spans}):
-        mine = row or (split_evenly(length, ceil_div(length, tile.positions)) if length else [(0, 0)])
+        mine = row or _even_tiles(length, tile.positions)
         places[length] = (at + len(entries), len(mine))
-        entries += [(start << 8) + count for start, count in mine]
+        entries += mine
     fields = {
         "tiles_at": [places[length][0] for length, _ in spans],
         "span_tiles": [places[length][1] for length, _ in spans],
@@ -413,10 +415,16 @@ FLAT = 2048  # positions up to which a whole batch is one span
 NARROWEST = 4  # a tile of fewer positions takes as long as one of so many
 
 
-def _row_tiles(tile: Tile, sizes: Sizes, phases: OutputPhases, length: int) -> list[tuple[int, int]] | None:
+@lru_cache(maxsize=256)
+def _even_tiles(length: int, positions: int) -> list[int]:
+    """Entries (start << 8) + count of even tiles; one empty tile where there is nothing."""
+    tiles = split_evenly(length, ceil_div(length, positions)) if length else [(0, 0)]
+    return [(start << 8) + count for start, count in tiles]
+
+
+@lru_cache(maxsize=256)
+def _row_tiles(positions: int, step: int, size: int, shifts: tuple[int, ...], length: int) -> list[int] | None:
     """Tiles of a row that end where a tap meets the border, if skipping that tap there saves a tenth of the work."""
-    step, size = phases.in_step[-1], sizes.in_size[-1]
-    shifts = sorted(set(phases.shifts[-1]))
     enters = [ceil_div(-shift, step) for shift in shifts]  # first position for which the tap is on data
     leaves = [ceil_div(size - shift, step) for shift in shifts]  # and the first for which it no longer is
     edges = sorted({0, length, *(edge for edge in enters + leaves if 0 < edge < length)})
@@ -427,11 +435,12 @@ def _row_tiles(tile: Tile, sizes: Sizes, phases: OutputPhases, length: int) -> l
         """Taps that are on data for a tile."""
         return sum(start < leave and enter < stop for enter, leave in zip(enters, leaves, strict=True))
 
-    parts = [(low, high, ceil_div(high - low, tile.positions)) for low, high in pairwise(edges)]
+    parts = [(low, high, ceil_div(high - low, positions)) for low, high in pairwise(edges)]
     work = sum(met(low, high) * _widened(high - low, tiles) for low, high, tiles in parts)  # the same taps in each part
-    if work >= 0.9 * _even_work(met, max(enters), min(leaves), length, ceil_div(length, tile.positions), len(shifts)):
+    if work >= 0.9 * _even_work(met, max(enters), min(leaves), length, ceil_div(length, positions), len(shifts)):
         return None
-    return [(low + start, count) for low, high, tiles in parts for start, count in split_evenly(high - low, tiles)]
+    cut = [(low + start, count) for low, high, tiles in parts for start, count in split_evenly(high - low, tiles)]
+    return [(start << 8) + count for start, count in cut]
 
 
 def _widened(length: int, tiles: int) -> int:

@@ -68,6 +68,11 @@ class OutputPhases:
         return self._each_phase(max)
 
     @cached_property
+    def columns(self) -> Row:
+        """The shifts along the last axis, each once, in order."""
+        return tuple(sorted(set(self.shifts[-1])))
+
+    @cached_property
     def spans(self) -> Row:
         """From the least shift of all to the largest, along each axis."""
         return tuple(max(axis) - min(axis) if axis else 0 for axis in self.shifts)
