@@ -143,7 +143,7 @@ class Network:
                 "spatial axis, as in 3x3 for pictures"
             )
 
-    @property
+    @cached_property
     def ndim(self) -> int | None:
         """The number of spatial axes, or None where every layer fits any."""
         return next((node.layer.ndim for node in self.nodes if node.layer.ndim is not None), None)

@@ -102,8 +102,8 @@ class Model:
         self._last_use = _last_uses(self._fused)
         self._sequences = _sequences(self._fused)
         self._fusing = fusing()
-        self._prepared: dict[tuple[int, int, str, int], Prepared] = {}
-        self._plans: dict[tuple[Sizes, str], tuple[Step, ...]] = {}
+        self._prepared: dict[tuple[int, int, np.dtype[Any], int], Prepared] = {}
+        self._plans: dict[tuple[Sizes, np.dtype[Any]], tuple[Step, ...]] = {}
         self._chains: dict[tuple[Sizes, np.dtype[Any]], tuple[Step, ...]] = {}  # plans of networks without branches
 
     def __repr__(self) -> str:
@@ -174,7 +174,7 @@ class Model:
         return self._fused[index].node.inputs
 
     def _steps(self, x: Array) -> tuple[Step, ...]:
-        key = (x.shape, x.dtype.name)
+        key = (x.shape, x.dtype)
         steps = self._plans.get(key)
         if steps is None:
             steps = self._plan(x.shape, x.dtype)
@@ -183,7 +183,7 @@ class Model:
                 self._chains.clear()
             self._plans[key] = steps
             if all(fused.node.inputs == (index - 1,) for index, fused in enumerate(self._fused)):
-                self._chains[x.shape, x.dtype] = tuple(
+                self._chains[key] = tuple(
                     step
                     for step, fused in zip(steps, self._fused, strict=True)
                     if not fused.done_before and step is not _same
@@ -259,11 +259,12 @@ class Model:
         return self._plain(layer, len(in_shape) - 1, fused)
 
     def _prepare(self, index: int, fused: _Fused, layer: Any, in_shape: Sizes, dtype: np.dtype[Any]) -> Prepared:
-        key = (index, in_shape[0], dtype.name, len(in_shape))
-        if key not in self._prepared:
+        key = (index, in_shape[0], dtype, len(in_shape))
+        found = self._prepared.get(key)
+        if found is None:
             problem = problem_of(layer, in_shape[0], len(in_shape) - 1, dtype.name, self.layout)
-            self._prepared[key] = engine_for(problem).prepare(problem, fused.weight, fused.bias)
-        return self._prepared[key]
+            found = self._prepared[key] = engine_for(problem).prepare(problem, fused.weight, fused.bias)
+        return found
 
     def _request(self, layer: Windowed, batch: int, in_shape: Sizes) -> Request:
         """What an engine is asked, for the layer's input of (channels, *spatial)."""

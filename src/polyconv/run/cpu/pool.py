@@ -84,15 +84,15 @@ class Call:
         self._template = [
             *(_round_up(scratch_bytes), workspace_bytes, workspace_word if workspace_bytes else -1),
             *(len(self.phases), len(self.arrays), first_word, int(parallel), 0),
-            *(
+            *[
                 word
                 for phase in self.phases
                 for word in (phase.kernel, phase.items, max(1, phase.chunk), phase.threads)
-            ),
-            *(word for index in self.arrays for word in (0, index)),
-            *(address(word) if isinstance(word, np.ndarray) else int(word) for word in words),
+            ],
+            *[word for index in self.arrays for word in (0, index)],
+            *[word if type(word) is int else _number(word) for word in words],
         ]
-        self._keep = (keep, *(word for word in words if isinstance(word, np.ndarray)))
+        self._keep = (keep, *[word for word in words if type(word) is not int])
         self._blocks: list[tuple[Any, int]] = []
 
     def __call__(self, *arrays: Array) -> None:
@@ -148,6 +148,10 @@ def run(
 def threads() -> int:
     """Threads a call may use, the caller's included."""
     return _threads()
+
+
+def _number(word: int | Array) -> int:
+    return address(word) if isinstance(word, np.ndarray) else int(word)
 
 
 def address(array: Array) -> int:

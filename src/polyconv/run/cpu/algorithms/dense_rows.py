@@ -390,22 +390,30 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
 
     These come from the L2 cache for every block of output channels, but where all that a tile reads stays in the L1.
     """
-    sizes = _flat(problem, sizes)
-    step = problem.stride[-1] if problem.op == "conv_transpose" else 1
-    vectors = ceil_div(ceil_div(max(1, sizes.out_size[-1]), step), target.lanes(problem.dtype))
-    row_tiles = ceil_div(vectors, tile.vectors)
+    taps, step, parts, times = _per_row(problem, tile, target)
     channels = problem.out_channels // problem.groups
-    loads = 1.15 * (2 * vectors * ceil_div(channels, tile.channels) + channels * row_tiles)
-    rows = sizes.positions / max(1, sizes.out_size[-1]) * step * problem.groups
-    taps = prod(problem.kernel_size) / (prod(problem.stride) if problem.op == "conv_transpose" else 1)
+    positions, length = sizes.positions, max(1, _flat(problem, sizes).out_size[-1])
+    vectors = ceil_div(ceil_div(length, step), target.lanes(problem.dtype))
+    row_tiles = ceil_div(vectors, tile.vectors)
+    loads = 1.15 * (2 * vectors * parts + channels * row_tiles)
+    rows = positions / length * step * problem.groups
     terms = taps * (problem.in_channels // problem.groups)
     inner = terms * max(vectors * channels, loads)
-    rows_read = prod(problem.kernel_size[:-1]) * (problem.in_channels // problem.groups)
-    read = rows_read * tile.vectors * target.vector_bytes
-    times = 1 if read <= 0.6 * target.l1_bytes else ceil_div(channels, tile.channels)
     lines = terms * vectors * times * target.vector_bytes / 64
     outside = row_tiles * (60 + 20 * taps) + vectors * channels * 4 * step + lines * LINE_CYCLES
     return rows * (inner * 1.04 / target.vector_rate + outside / CLOCK) / threads
+
+
+@lru_cache(maxsize=256)
+def _per_row(problem: Problem, tile: Tile, target: Target) -> tuple[float, int, int, int]:
+    """Taps of an output; positions from one to the next of its phase; its blocks, and how often a line is read."""
+    transposed = problem.op == "conv_transpose"
+    taps = prod(problem.kernel_size) / (prod(problem.stride) if transposed else 1)
+    parts = ceil_div(problem.out_channels // problem.groups, tile.channels)
+    rows_read = prod(problem.kernel_size[:-1]) * (problem.in_channels // problem.groups)
+    read = rows_read * tile.vectors * target.vector_bytes
+    times = 1 if read <= 0.6 * target.l1_bytes else parts
+    return taps, problem.stride[-1] if transposed else 1, parts, times
 
 
 DENSE_ROWS = Algorithm("dense_rows", fits, variants, emit, pack, schedule, cost, rows_contiguous)
