@@ -253,7 +253,7 @@ class PlanarKernel(DenseKernel):
 
 
 # ---- run-time sizes ------------------------------------------------------------------------------------------------
-STRIP_BYTES = 128 << 10  # what a strip may take, at most; and at most a quarter of the L2
+STRIP_BYTES = 128 << 10  # what a strip may take where the weights stay in the L2; and at most a quarter of the L2
 
 
 class _Axis(NamedTuple):
@@ -296,10 +296,14 @@ def _cut(
 ) -> list[_Axis]:
     """Strips of whole rows, as many as the cache and the threads allow; of part of a row where one is too long."""
     item = problem.numpy_dtype().itemsize
-    limit = min(STRIP_BYTES, target.l2_bytes // 4)
     total = sizes.batch * problem.in_channels * prod(sizes.in_size) + sizes.positions * problem.out_channels
-    shared = threads == 1 or weight_bytes(problem, tile, target) > target.l2_bytes // 2
-    if not shared:  # otherwise the threads share out the output channels, and read the weights once for each strip
+    streamed = weight_bytes(problem, tile, target) > target.l2_bytes // 2
+    # weights that do not stay in the L2 are read again for each strip: the fewer strips the better, unless each thread's
+    # copying of the whole strip outweighs that (one tap)
+    long = streamed and prod(problem.kernel_size) > 1
+    limit = target.l2_bytes // 4 if long else min(STRIP_BYTES, target.l2_bytes // 4)
+    shared = threads == 1 or streamed
+    if not shared:  # otherwise the threads share out the output channels
         limit = min(limit, max(item * total // (4 * threads), 4096))
     runs = [1] * problem.ndim
     runs[-1] = max(1, grid[-1])
