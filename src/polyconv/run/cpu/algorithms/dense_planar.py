@@ -298,8 +298,8 @@ def _cut(
     item = problem.numpy_dtype().itemsize
     total = sizes.batch * problem.in_channels * prod(sizes.in_size) + sizes.positions * problem.out_channels
     streamed = weight_bytes(problem, tile, target) > target.l2_bytes // 2
-    # weights that do not stay in the L2 are read again for each strip: the fewer strips the better, unless each thread's
-    # copying of the whole strip outweighs that (one tap)
+    # weights that do not stay in the L2 are read again for each strip: the fewer strips the better, unless every
+    # thread's copying of the whole strip outweighs that (one tap)
     long = streamed and prod(problem.kernel_size) > 1
     limit = target.l2_bytes // 4 if long else min(STRIP_BYTES, target.l2_bytes // 4)
     shared = threads == 1 or streamed
