@@ -232,8 +232,7 @@ class CompiledChain:
 
     def _addresses(self, place: int, phases: Sequence[Phase]) -> list[int]:
         member = self.members[place]
-        symbols = sorted({phase.symbol for phase in phases})
-        found = member.layer.load(member.link.algorithm, member.link.tile, symbols)
+        found = member.layer.load(member.link.algorithm, member.link.tile)
         return [found[phase.symbol].address for phase in phases]
 
     def __call__(self, x: Array) -> Array:

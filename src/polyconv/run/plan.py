@@ -361,7 +361,7 @@ class CompiledLayer:
     def _call(
         self, algorithm: Algorithm, tile: Hashable, schedule: Schedule, threads: int, seconds: float
     ) -> pool.Call:
-        functions = self.load(algorithm, tile, sorted({phase.symbol for phase in schedule.phases}))
+        functions = self.load(algorithm, tile)
         phases = [
             pool.Phase(functions[phase.symbol].address, phase.items, max(1, phase.items // (threads * GRABS)), threads)
             for phase in schedule.phases
@@ -378,13 +378,13 @@ class CompiledLayer:
             hold_gil=seconds < HOLD_GIL_SECONDS,
         )
 
-    def load(self, algorithm: Algorithm, tile: Hashable, symbols: list[str]) -> dict[str, machine.Function]:
-        """The machine code of an algorithm and tile.
+    def load(self, algorithm: Algorithm, tile: Hashable) -> dict[str, machine.Function]:
+        """The machine code of an algorithm and tile: all its functions, since another size may need others.
 
         Raises:
             machine.Unusable: it could not be made, or gives wrong results here.
         """
-        key = (algorithm.name, tile, *symbols)
+        key = (algorithm.name, tile)
         functions = self._functions.get(key)
         if functions is not None:
             return functions
@@ -392,7 +392,7 @@ class CompiledLayer:
             functions = machine.load_recipe(
                 f"{algorithm.name}\n{tile}\n{self.problem}",
                 lambda: self._emit(algorithm, tile),
-                symbols,
+                algorithm.symbols,
                 self.target,
                 f"algorithm {algorithm.name}",
                 lambda link: self._try(algorithm, tile, link),

@@ -102,8 +102,8 @@ class _Tried(CompiledLayer):
         super().__init__(problem, lambda _: [(algorithm, tile)], target, 1, weight, bias)
         self.given, self.link = (weight, bias), link
 
-    def load(self, algorithm: Algorithm, tile: Hashable, symbols: list[str]) -> dict[str, machine.Function]:
-        return self.link(symbols)
+    def load(self, algorithm: Algorithm, tile: Hashable) -> dict[str, machine.Function]:
+        return self.link(algorithm.symbols)
 
 
 def _is_right(algorithm: Algorithm, tile: Hashable, problem: Problem, target: Target, link: Link) -> bool:

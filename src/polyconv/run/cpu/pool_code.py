@@ -28,7 +28,9 @@ DONE, NO_MEMORY, NO_WORKERS = 0, 1, 2  # what a call returns
 
 MAX_WORKERS = 255
 SLOTS = 64  # scratch blocks kept for callers; more callers at once allocate their own
-KEEP_BYTES = 64 << 20  # a block larger than this is freed after use (past the fourth slot: 1 MiB)
+KEEP_BYTES = 64 << 20  # a block larger than this is freed after use (past the fourth slot: one huge page)
+HUGE_PAGE = 2 << 20
+LARGE_BYTES = 256 << 10  # blocks from here on are whole huge pages: 1 fault, not 512, and often room for the next size
 
 # Layout of @polyconv_pool, in bytes: words that different threads write are 128 bytes apart.
 STATE, JOB, PARKED, BUSY = 0, 256, 384, 512
@@ -140,10 +142,10 @@ define internal void @park_reset() {
 }
 """)
 
-_HUGE_LINUX = """
+_HUGE_LINUX = string.Template("""
 declare i32 @madvise(ptr, i64, i32)
 define internal void @advise(ptr %p, i64 %size) {
-  %large = icmp uge i64 %size, 4194304
+  %large = icmp uge i64 %size, $huge
   br i1 %large, label %yes, label %no
 yes:
   %r = call i32 @madvise(ptr %p, i64 %size, i32 14)
@@ -151,7 +153,7 @@ yes:
 no:
   ret void
 }
-"""
+""")
 
 _HUGE_NONE = """
 define internal void @advise(ptr %p, i64 %size) {
@@ -176,10 +178,13 @@ more:
   call void @free(ptr %old)
   store ptr null, ptr %entry
   store i64 0, ptr %sizep
-  %up = add i64 %need, 4095
-  %round = and i64 %up, -4096
-  %large = icmp uge i64 %round, 4194304
-  %align = select i1 %large, i64 2097152, i64 128
+  %large = icmp uge i64 %need, $large
+  %align = select i1 %large, i64 $huge, i64 128
+  %unit = select i1 %large, i64 $huge, i64 4096
+  %less = sub i64 %unit, 1
+  %up = add i64 %need, %less
+  %mask = sub i64 0, %unit
+  %round = and i64 %up, %mask
   %err = call i32 @posix_memalign(ptr %entry, i64 %align, i64 %round)
   %ok = icmp eq i32 %err, 0
   br i1 %ok, label %got, label %no
@@ -246,7 +251,7 @@ drop:
 put:
   %fifth = getelementptr i8, ptr @polyconv_pool, i64 $fifth_slot
   %late = icmp uge ptr %slot, %fifth
-  %keep = select i1 %late, i64 1048576, i64 $keep
+  %keep = select i1 %late, i64 $huge, i64 $keep
   call void @shrink(ptr %slot, i64 %keep)
   %flag = getelementptr i8, ptr %slot, i64 16
   store atomic i64 0, ptr %flag release, align 8
@@ -694,6 +699,8 @@ def pool_ir(target: Target, *, parking: str | None = None) -> str:
             fifth_slot=SLOT_TABLE + 4 * 64,
             worker_table=WORKER_TABLE,
             keep=KEEP_BYTES,
+            huge=HUGE_PAGE,
+            large=LARGE_BYTES,
             ranges=RANGE_TABLE,
             job=JOB,
             parked=PARKED,
@@ -707,6 +714,6 @@ def pool_ir(target: Target, *, parking: str | None = None) -> str:
         ),
         _FLAGS_ARM if arm else _FLAGS_X86,
         park.substitute(futex=98 if arm else 202, mutex=MUTEX, condition=CONDITION),
-        _HUGE_LINUX if linux else _HUGE_NONE,
+        _HUGE_LINUX.substitute(huge=HUGE_PAGE) if linux else _HUGE_NONE,
     ]
     return "\n".join(parts)

@@ -201,4 +201,16 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     )
 
 
-FOURIER = Algorithm("fourier", obstacle, variants, emit, pack, schedule, cost, reads, whole_only, packing)
+FOURIER = Algorithm(
+    "fourier",
+    obstacle,
+    variants,
+    emit,
+    pack,
+    schedule,
+    cost,
+    reads,
+    whole_only,
+    packing,
+    ("run0", "run1", "run2", "begin", "next"),
+)

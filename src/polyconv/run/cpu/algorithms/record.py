@@ -22,6 +22,8 @@ To write one (see ``dense.py`` for an example):
    0 where it cannot run on pieces.
 9. ``packing`` is a model of the time that ``pack`` takes, for weights that are used once. The default is a copy's.
 
+9. ``symbols`` are the functions of the module, whatever the size: they are linked at once, and phases name them.
+
 The first four words of ``args`` are always x, packed weights, out and workspace (pointers, filled in at each call by
 the engine); what follows is the algorithm's own: integers, and pointers to tables kept alive in ``Schedule.tables``.
 """
@@ -149,6 +151,7 @@ class Algorithm:
     reads: Callable[[Problem, Sizes], bool] = contiguous
     grain: Callable[[Problem, Any, Target], int] = each_row
     packing: Callable[[Problem, Any, Target], float] = copying
+    symbols: tuple[str, ...] = ("run0",)
 
 
 def aligned(shape: tuple[int, ...] | int, dtype: Any) -> Array:

@@ -235,4 +235,6 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     return Schedule(arguments, tuple(steps), scratch, 0 if fused else v_bytes, (table,), reason)
 
 
-WINOGRAD = Algorithm("winograd", fits, variants, emit, pack, schedule, cost, pixels_contiguous, grain, packing)
+WINOGRAD = Algorithm(
+    "winograd", fits, variants, emit, pack, schedule, cost, pixels_contiguous, grain, packing, ("run0", "run1")
+)

@@ -295,5 +295,5 @@ def _axes(sizes: Sizes, counts: Sequence[int], item: int) -> list[int]:
 
 
 WINOGRAD_PLANAR = Algorithm(
-    "winograd_planar", fits, variants, emit, pack, schedule, cost, rows_contiguous, grain, packing
+    "winograd_planar", fits, variants, emit, pack, schedule, cost, rows_contiguous, grain, packing, ("run0", "run1")
 )
