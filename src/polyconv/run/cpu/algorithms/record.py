@@ -16,13 +16,11 @@ To write one (see ``dense.py`` for an example):
    called for every algorithm and tile at a new shape: plain arithmetic, no arrays.
 7. ``reads`` says whether the kernel reads an input of these strides; where it does not the engine hands it a
    contiguous copy. The default takes contiguous inputs only.
-
 8. ``grain`` is for algorithms whose outputs share rounding errors: the number of rows (of the first axis) that are
    computed together, counted from row 0. Pieces of the picture cut at multiples of it have the same bits as the whole.
    0 where it cannot run on pieces.
 9. ``packing`` is a model of the time that ``pack`` takes, for weights that are used once. The default is a copy's.
-
-9. ``symbols`` are the functions of the module, whatever the size: they are linked at once, and phases name them.
+10. ``symbols`` are the functions of the module, whatever the size: they are linked at once, and phases name them.
 
 The first four words of ``args`` are always x, packed weights, out and workspace (pointers, filled in at each call by
 the engine); what follows is the algorithm's own: integers, and pointers to tables kept alive in ``Schedule.tables``.
