@@ -34,6 +34,9 @@ PLANES = [
     Layer("conv", (16, 16), (3, 3), (5, 61), padding=((1, 1), (1, 1)), batch=1, layout="channels_first"),
     Layer("conv", (16, 20), (7, 1), (9, 50), padding=((3, 3), (0, 0)), batch=1, layout="channels_first"),
     Layer("conv", (16, 16), (3, 3), (22, 78), padding=((1, 1), (1, 1)), batch=1, layout="channels_first"),  # runs of 40
+    Layer("conv", (16, 18), (7,), (131,), dilation=(5,), padding=((15, 15),), layout="channels_first"),  # three runs
+    Layer("conv", (17, 16), (3,), (67,), dilation=(64,), padding=((64, 64),), layout="channels_first"),
+    Layer("conv", (16, 16), (3, 3), (7, 61), dilation=(2, 6), padding=((2, 2), (6, 0)), layout="channels_first"),
 ]
 NAMES = {"channels_last": "winograd", "channels_first": "winograd_planar"}
 

@@ -27,7 +27,6 @@ from polyconv.run.cpu.algorithms.record import (
 from polyconv.run.cpu.algorithms.tiles import tile_starts
 from polyconv.run.cpu.algorithms.winograd_kernel import NAMES, WinogradKernel
 from polyconv.run.cpu.algorithms.winograd_tiles import (
-    Shape,
     Tile,
     blocking,
     chunking,
@@ -221,17 +220,25 @@ class PlaneKernel(WinogradKernel):
 
 
 # ---- run-time sizes ------------------------------------------------------------------------------------------------
-def _runs(shape: Shape, starts: list[int], size: int) -> tuple[int, list[int]]:
-    """Tiles of a run, and the starts of a row's tiles filled up to whole runs.
+def _runs(outputs: int, dilation: int, starts: list[int], size: int) -> tuple[int, list[int]]:
+    """Tiles of a run along the last axis, and the starts of a row's tiles filled up to whole runs.
 
-    The tiles of a dilated row interleave: they make one run.
+    The ``dilation`` tiles that interleave cover outputs without a gap: they stay together.
+
+    >>> _runs(4, 1, [0, 4, 8], 9), _runs(4, 2, [0, 8, 1], 9)
+    ((3, [0, 4, 8]), (3, [0, 1, 8]))
+    >>> run, starts = _runs(4, 5, [rest + 20 * group for rest in range(5) for group in range(5)], 100)
+    >>> run, len(starts), starts[:run]
+    (10, 30, [0, 1, 2, 3, 4, 20, 21, 22, 23, 24])
     """
-    outputs = shape.outputs[-1]
-    if outputs > 1 and shape.problem.dilation[-1] > 1:
-        return len(starts), starts
-    runs = max(1, ceil_div(len(starts) * outputs, COLUMNS))
-    run = ceil_div(len(starts), runs)
-    return run, [*starts, *(starts[-1] + outputs * more for more in range(1, run * runs - len(starts) + 1))]
+    period = outputs * dilation if outputs > 1 else 1
+    groups, together = ceil_div(size, period), dilation if outputs > 1 else 1
+    runs = max(1, ceil_div(groups * period, COLUMNS))
+    each = max(1, ceil_div(groups, runs))
+    if each >= groups:
+        return len(starts), sorted(starts)
+    runs = ceil_div(groups, each)
+    return each * together, [group * period + rest for group in range(runs * each) for rest in range(together)]
 
 
 def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> Schedule:
@@ -239,7 +246,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     shape = shape_of_tiles(problem, tile, target)
     item = problem.numpy_dtype().itemsize
     starts = tile_starts(shape.outputs, problem.dilation, sizes.out_size)
-    run, starts[-1] = _runs(shape, starts[-1], sizes.out_size[-1])
+    run, starts[-1] = _runs(shape.outputs[-1], problem.dilation[-1], starts[-1], sizes.out_size[-1])
     counts = [len(found) for found in starts]
     tiles = sizes.batch * product(counts)
     out_blocks = shape.blocks.count * problem.groups
