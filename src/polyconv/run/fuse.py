@@ -9,7 +9,7 @@ run either way, so the result is the same, bit by bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import gcd, lcm, prod
@@ -212,9 +212,7 @@ class CompiledChain:
         target, links = first.layer.target, [member.link for member in members]
         batch, problem = first.in_shape[0], final.layer.problem
         self.dtype, self.out_shape = problem.numpy_dtype(), problem.out_shape(batch, final.out_size)
-        self._allocate: Callable[[tuple[int, ...], np.dtype[np.generic]], Array] = buffers.allocator(
-            self.out_shape, self.dtype
-        )
+        self._allocate = buffers.allocator(self.out_shape, self.dtype)
         self.program = chain.write_program(
             links, target, first.sizes.x_strides, self.bands.rows, self.bands.runs,
             [member.layer.pack(member.link.algorithm, member.link.tile) for member in members], self._addresses,
@@ -239,7 +237,7 @@ class CompiledChain:
         """Run the chain."""
         if not (x.flags.c_contiguous and x.flags.aligned):
             x = np.array(x, order="C", subok=False)
-        out = self._allocate(self.out_shape, self.dtype)
+        out = self._allocate()
         self._call(x, out)
         return out
 

@@ -124,7 +124,7 @@ class _Plan(NamedTuple):
     schedule: Schedule | None  # None where the output is empty
     call: pool.Call | None
     out_shape: tuple[int, ...]
-    allocate: Callable[[tuple[int, ...], Any], Array]
+    allocate: Callable[[], Array]
     copies: bool  # the input is copied first, for its strides
     threads: int
     seconds: float
@@ -164,7 +164,7 @@ class CompiledLayer:
         plan = self._plan(x.shape, x.strides, x.flags.aligned, padding, out_size)
         if plan.instead is not None:
             return plan.instead(x, padding, out_size)
-        out = plan.allocate(plan.out_shape, x.dtype)
+        out = plan.allocate()
         if plan.call is not None:
             plan.call(np.array(x, order="C", subok=False) if plan.copies else x, out)
         return out
@@ -174,14 +174,14 @@ class CompiledLayer:
         plan = self._plan(in_shape, self._strides(in_shape), True, padding, out_size)
         if plan.instead is not None:
             return plan.instead.at(in_shape, padding, out_size)
-        call, allocate, shape, dtype = plan.call, plan.allocate, plan.out_shape, self.problem.numpy_dtype()
+        call, allocate = plan.call, plan.allocate
         if call is None:
-            return lambda x: allocate(shape, dtype)
+            return lambda _: allocate()
 
         def run(x: Array) -> Array:
             if not x.flags.carray:  # also where it is read-only: any array may go the long way
                 return self(x, padding, out_size)
-            out = allocate(shape, dtype)
+            out = allocate()
             call(x, out)
             return out
 
@@ -446,7 +446,7 @@ class OneCallLayer(CompiledLayer):
             from polyconv.run.numpy_engine import NumpyEngine
 
             return NumpyEngine().prepare(self.problem, weight, bias)(x, padding, out_size)
-        out = plan.allocate(plan.out_shape, x.dtype)
+        out = plan.allocate()
         if plan.call is not None:
             kernel, added = (None if one is None else np.ascontiguousarray(one) for one in (weight, bias))
             packed = plan.algorithm.pack(self.problem, plan.tile, self.target, kernel, added)
