@@ -189,6 +189,7 @@ def test_whole_numbers_equal_the_oracle(text, shape, asked, layout):
 
 FORCED = {
     "dense": ("conv 3x3 20 same relu", "channels_last"),
+    "dense_near": ("conv 3x2 20 same relu", "channels_last"),
     "dense_dot": ("conv 3x3 2 same", "channels_last"),
     "dense_planar": ("conv 3x3 20 same relu", "channels_first"),
     "dense_rows": ("conv 3x3 5 same", "channels_first"),

@@ -28,6 +28,7 @@ LAST, FIRST = "channels_last", "channels_first"
 LAYERS = {
     "dense": ("conv", 16, 512, (3, 3), 1, 1, LAST),
     "dense_dot": ("conv", 512, 2, (3, 3), 1, 1, LAST),
+    "dense_near": ("conv", 4, 512, (3, 3), 1, 1, LAST),
     "dense_planar": ("conv", 16, 512, (3, 3), 1, 1, FIRST),
     "dense_rows": ("conv", 16, 5, (3, 3), 1, 1, FIRST),
     "depthwise": ("conv", 512, 512, (3, 3), 1, 512, LAST),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 NAMES = (  # each is a module here, and its record there in capitals
     "dense",
     "dense_dot",
+    "dense_near",
     "dense_planar",
     "dense_rows",
     "depthwise",
@@ -45,7 +46,7 @@ def worth_loading(problem: Problem, names: Sequence[str] = NAMES) -> list[str]:
     if problem.op not in ("conv", "conv_transpose"):
         return [name for name in names if name == "pooling"]
     is_first, alone = problem.layout == "channels_first", problem.groups == problem.in_channels
-    may = {"dense_planar", "dense_rows"} if is_first else {"dense", "dense_dot"}
+    may = {"dense_planar", "dense_rows"} if is_first else {"dense", "dense_dot", "dense_near"}
     may |= {"depthwise"} if alone else {"grouped"} if problem.groups > 1 else set()
     if problem.op == "conv_transpose":
         may |= {"subpixel"}

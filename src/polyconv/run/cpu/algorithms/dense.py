@@ -482,13 +482,13 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
 
 
 @lru_cache(maxsize=64)
-def share_on_data(problem: Problem, sizes: Sizes) -> float:
-    """Which part of a convolution's terms reads data and not padding; 1 for the transposed."""
+def share_on_data(problem: Problem, sizes: Sizes, axes: int | None = None) -> float:
+    """Which part of a convolution's terms reads data and not padding, along the first ``axes``; 1 if transposed."""
     share = 1.0
     if problem.op != "conv":
         return share
-    axes = (problem.kernel_size, problem.stride, problem.dilation, sizes.padding, sizes.in_size, sizes.out_size)
-    for kernel, stride, dilation, (before, after), size, out in zip(*axes, strict=True):
+    facts = (problem.kernel_size, problem.stride, problem.dilation, sizes.padding, sizes.in_size, sizes.out_size)
+    for kernel, stride, dilation, (before, after), size, out in list(zip(*facts, strict=True))[:axes]:
         if out and (before > 0 or after > 0):
             share *= Axis(kernel, stride, dilation, before, after).taps_on_data(size, out) / (kernel * out)
     return share

@@ -39,7 +39,8 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     blocks = cut(problem, target)
     taps = prod(problem.kernel_size) / (prod(problem.stride) if problem.op == "conv_transpose" else 1)
     turned = 11 if problem.layout == "channels_first" else 0
-    return sizes.positions * blocks.count * (taps / target.vector_rate + turned / CLOCK) / threads
+    vectors = blocks.lanes // target.lanes(problem.dtype)
+    return sizes.positions * blocks.count * vectors * (taps / target.vector_rate + turned / CLOCK) / threads
 
 
 DEPTHWISE = Algorithm("depthwise", fits, variants, emit, pack, schedule, cost, rows_contiguous)

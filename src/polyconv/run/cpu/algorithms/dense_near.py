@@ -1,0 +1,380 @@
+"""Dense convolution of few input channels, channels_last: one list of terms for a whole tile.
+
+The loop over input channels of ``dense`` is short here (three times, for a photograph), and each of its ends costs as
+much as several turns. But P neighbouring positions of an output row read pixels at a fixed distance from each other:
+knowing the first position's address and, for each term of the sum, how far from it the term's value lies, everything
+else is a constant of the code. So a tile is one row's P positions times a block of V vectors of output channels:
+
+    for term: for position: for vector:
+        sum[position, vector] += x[start + offset[term] + position * step] * weight[term, vector]
+
+in one loop, whatever the kernel's size and dilation. Taps that fall on padding along the outer axes are left out: the
+terms that remain are one run (or in 3-D one for each plane of the kernel). A tile whose taps leave its row first copies
+what it reads into a patch in scratch, zeros where the padding is, and has another list of offsets. Where the last tile
+of a row would be short it starts earlier and writes some outputs again, with the same bits.
+
+Every output is bias + the sum over taps, then input channels, as in ``dense``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from math import prod
+from typing import NamedTuple
+
+from polyconv.run.cpu.activations import LONGEST, activate
+from polyconv.run.cpu.algorithms import dense
+from polyconv.run.cpu.algorithms.blocks import fetch_stream
+from polyconv.run.cpu.algorithms.dense import Tile, blocks_of, pack
+from polyconv.run.cpu.algorithms.record import (
+    FIXED_WORDS,
+    Algorithm,
+    Phase,
+    Schedule,
+    Sizes,
+    ceil_div,
+    rows_contiguous,
+    table_of,
+    words,
+)
+from polyconv.run.cpu.emit import Kernel, Value, Var
+from polyconv.run.cpu.target import Target
+from polyconv.run.problem import Problem
+
+MOST_CHANNELS, MOST_TERMS = 16, 160  # input channels, or terms of a sum, up to which this pays
+MOST_PATCH = 64 << 10  # bytes of a patch
+NAMES = (
+    *FIXED_WORDS, "offsets: ptr", "patch_offsets: ptr", "tiles: ptr", "row_tiles", "pieces", "rows", "blocks",
+    "chunk_blocks", "batch_stride",
+)  # fmt: skip
+AXIS_NAMES = ("size", "grid", "before", "stride")  # in pixels, output positions, pixels; bytes
+
+
+class Geometry(NamedTuple):
+    """What of a problem is constant: all in elements but ``pitch`` and ``patch``."""
+
+    terms: int
+    row_terms: int  # of one row of the kernel
+    step: int  # between the values that neighbouring positions read
+    sizes: tuple[int, ...]  # positions of a tile: the usual one, and one for what remains
+    pitch: int  # bytes between rows of a patch
+    patch: int  # bytes of a patch
+
+
+@lru_cache(maxsize=256)
+def geometry(problem: Problem, tile: Tile, target: Target) -> Geometry:
+    """The constants of one problem and tile."""
+    channels, lanes, item = problem.in_channels, target.lanes(problem.dtype), problem.numpy_dtype().itemsize
+    row_terms = problem.kernel_size[-1] * channels
+    reach = (tile.positions - 1) * problem.stride[-1] + (problem.kernel_size[-1] - 1) * problem.dilation[-1] + 1
+    pitch = ceil_div(reach * channels, lanes) * lanes * item
+    rows = prod(problem.kernel_size[:-1])
+    sizes = (tile.positions, tile.positions // 2 + 1) if tile.positions > 3 else (tile.positions,)
+    return Geometry(rows * row_terms, row_terms, problem.stride[-1] * channels, sizes, pitch, rows * pitch)
+
+
+def fits(problem: Problem, target: Target) -> str | None:
+    """Few input channels or terms, one group."""
+    if problem.op != "conv":
+        return f"it computes convolutions, not {problem.op}"
+    if problem.layout != "channels_last":
+        return "it reads pixels as rows of channels (channels_last)"
+    if problem.groups > 1:
+        return f"it reads all channels of a pixel, but there are {problem.groups} groups"
+    if problem.in_channels > MOST_CHANNELS and dense.channels_in_sum(problem) > MOST_TERMS:
+        return (
+            f"{problem.in_channels} input channels are more than {MOST_CHANNELS}, and a sum's terms than {MOST_TERMS}"
+        )
+    if geometry(problem, variants(problem, target)[0], target).patch > MOST_PATCH:
+        return "what a tile reads is too large to be copied"
+    return None
+
+
+def variants(problem: Problem, target: Target) -> Sequence[Tile]:
+    """As for ``dense``."""
+    return dense.variants(problem, target)
+
+
+# ---- the loop nest -------------------------------------------------------------------------------------------------
+def emit(problem: Problem, tile: Tile, target: Target) -> str:
+    """The module: one function, items are (chunk of blocks, row of outputs, piece of the row)."""
+    return _NearKernel(problem, tile, target).write()
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One output row: its picture's and its taps' place, and which terms meet data along the outer axes."""
+
+    source: Value  # the pixel that the first tap of position 0 would read, were all taps on data
+    out: Value
+    first: Value  # first term
+    runs: Value
+    apart: Value  # terms between the starts of runs
+    length: Value  # terms of a run
+
+
+class _NearKernel:
+    """Writes the kernel."""
+
+    def __init__(self, problem: Problem, tile: Tile, target: Target) -> None:
+        self.k = Kernel("run0", target, problem.dtype)
+        self.problem, self.tile = problem, tile
+        self.geometry = geometry(problem, tile, target)
+        self.blocks = blocks_of(problem, tile, target)
+        names = (*NAMES, *(f"{name}{axis}" for axis in range(problem.ndim) for name in AXIS_NAMES))
+        self.w = {n.removesuffix(": ptr"): v for n, v in zip(names, self.k.words(*names), strict=True)}
+        self.patch = self.k.scratch
+        self.stage = self.k.byte_at(self.k.scratch, self.geometry.patch)
+
+    def write(self) -> str:
+        """The module's text."""
+        k, w = self.k, self.w
+        with k.loop(k.first, k.last) as item:
+            per_chunk = w["rows"] * w["pieces"]
+            rest, low = item % per_chunk, (item // per_chunk) * w["chunk_blocks"]
+            high = k.minimum(low + w["chunk_blocks"], w["blocks"])
+            row = self.row(rest // w["pieces"])
+            piece = rest % w["pieces"]
+            start, stop = (edge * w["row_tiles"] // w["pieces"] for edge in (piece, piece + 1))
+            with k.loop(start, stop) as number:
+                entry = k.load(k.word_at(w["tiles"], number), "i64")
+                position, count = entry >> 8, entry & 255
+                sizes = self.geometry.sizes
+                if len(sizes) == 1:
+                    self.tile_of(row, position, count, sizes[0], low, high)
+                else:
+                    k.choose(
+                        count > sizes[1],
+                        lambda: self.tile_of(row, position, count, sizes[0], low, high),
+                        lambda: self.tile_of(row, position, count, sizes[1], low, high),
+                    )
+        return k.module()
+
+    def row(self, number: Value) -> _Row:
+        """Everything about an output row but its last axis."""
+        k, w, problem = self.k, self.w, self.problem
+        out = k.at(w["out"], number * w[f"grid{problem.ndim - 1}"] * problem.out_channels)
+        source, rest = w["x"], number
+        valid: list[tuple[Value, Value]] = []
+        for axis in reversed(range(problem.ndim - 1)):
+            place, rest = rest % w[f"grid{axis}"], rest // w[f"grid{axis}"]
+            origin = place * problem.stride[axis] - w[f"before{axis}"]
+            source = k.byte_at(source, origin * w[f"stride{axis}"])
+            dilation, taps = problem.dilation[axis], problem.kernel_size[axis]
+            low = (k.maximum(k.integer(0) - origin, 0) + (dilation - 1)) // dilation
+            high = (k.maximum(w[f"size{axis}"] - origin, 0) + (dilation - 1)) // dilation
+            high = k.minimum(high, taps)
+            valid.insert(0, (low, k.maximum(high - low, 0)))
+        source = k.byte_at(source, rest * w["batch_stride"])
+        one, row_terms = k.integer(1), k.integer(self.geometry.row_terms)
+        if not valid:
+            return _Row(source, out, k.integer(0), one, k.integer(0), row_terms)
+        first, length = valid[-1][0] * row_terms, valid[-1][1] * row_terms
+        if len(valid) == 1:
+            return _Row(source, out, first, one, k.integer(0), length)
+        plane = k.integer(self.geometry.row_terms * problem.kernel_size[-2])
+        whole = length.eq(plane)  # the planes of the kernel follow one another
+        low, count = valid[0]
+        return _Row(
+            source, out, low * plane + first, k.select(whole, one, count), plane, k.select(whole, count * plane, length)
+        )
+
+    def tile_of(self, row: _Row, position: Value, count: Value, size: int, low: Value, high: Value) -> None:
+        """One tile: in place or, where its taps leave the row, from a patch."""
+        k, w, problem = self.k, self.w, self.problem
+        last = problem.ndim - 1
+        step, dilation, taps = problem.stride[last], problem.dilation[last], problem.kernel_size[last]
+        origin = position * step - w[f"before{last}"]
+        reach = (size - 1) * step + (taps - 1) * dilation  # from the first value's pixel to the last one's
+        inside = k.convert(origin >= 0, "zext", "i64") & k.convert(origin + reach < w[f"size{last}"], "zext", "i64")
+        base, offsets = k.var(k.at(row.source, origin * problem.in_channels)), k.var(w["offsets"])
+        with k.when(inside.eq(0), carry=[base, offsets]):
+            self.fill(row, base.value, origin, reach + 1)
+            base.value, offsets.value = self.patch, w["patch_offsets"]
+        out = k.at(row.out, position * problem.out_channels)
+        short = count < size
+        sink = k.select(short, self.stage, out)
+
+        def multiply(block: Value, is_tail: bool) -> None:
+            lanes = self.blocks.tail if is_tail else self.blocks.main
+            self.sums(row, base.value, offsets.value, sink, block, lanes, size, is_tail)
+
+        blocks = self.blocks
+        with k.loop(low, k.minimum(high, blocks.full)) as block:
+            multiply(block, False)
+        if blocks.tail:
+            with k.when(high > blocks.full):
+                multiply(k.integer(blocks.full), True)
+        with k.when(short), k.loop(low * sum(blocks.main), self.stop_channel(high)) as channel, k.loop(0, count) as at:
+            place = at * problem.out_channels + channel
+            k.store(k.load(k.at(self.stage, place)), k.at(out, place))
+
+    def stop_channel(self, high: Value) -> Value:
+        """The channel that follows those of the blocks before ``high``."""
+        return self.k.minimum(high * sum(self.blocks.main), self.problem.out_channels)
+
+    def fill(self, row: _Row, base: Value, origin: Value, pixels: int) -> None:
+        """Copy what a tile reads of each of its rows that meet data, with zeros outside the picture."""
+        k, problem, geometry = self.k, self.problem, self.geometry
+        channels, last = problem.in_channels, problem.ndim - 1
+        low = k.maximum(k.integer(0) - origin, 0) * channels
+        data = k.maximum((self.w[f"size{last}"] - origin) * channels - low, 0)
+        data = k.select(low < pixels * channels, data, k.integer(0))
+        with k.loop(0, row.runs) as run:
+            first = row.first + run * row.apart
+            with k.loop(first // geometry.row_terms, (first + row.length) // geometry.row_terms) as line:
+                source = k.byte_at(base, k.load(k.word_at(self.w["offsets"], line * geometry.row_terms), "i64"))
+                sink = k.byte_at(self.patch, line * geometry.pitch)
+                with k.loop(0, pixels * channels, k.lanes, nonempty=True) as at:
+                    mask = (k.indices(k.lanes) + (at - low)).below(data)
+                    k.store_vector(k.load_vector(k.at(source, at), mask=mask), k.at(sink, at))
+
+    def sums(
+        self,
+        row: _Row,
+        base: Value,
+        offsets: Value,
+        sink: Value,
+        block: Value,
+        lanes: tuple[int, ...],
+        size: int,
+        is_tail: bool,
+    ) -> None:
+        """The sums of one block of output channels, activated and stored."""
+        k, w, blocks = self.k, self.w, self.blocks
+        channel = block * sum(blocks.main)
+        starts = [sum(lanes[:v]) for v in range(len(lanes))]
+        counts = [*lanes[:-1], blocks.last_count if is_tail or not blocks.tail else lanes[-1]]
+        bias = k.at(w["packed"], channel)
+        weights = k.at(w["packed"], channel * self.geometry.terms + blocks.lanes)
+        biases = [k.load_vector(k.at(bias, at), n) for at, n in zip(starts, lanes, strict=True)]
+        totals = [[k.var(value) for value in biases] for _ in range(size)]
+        flat = [total for position in totals for total in position]
+
+        with k.loop(0, row.runs, carry=flat) as run:
+            first = row.first + run * row.apart
+            with k.loop(first, first + row.length, carry=flat) as term:
+                self.term(term, base, offsets, weights, lanes, starts, totals)
+        self.put(totals, k.at(sink, channel), starts, counts)
+
+    def term(
+        self,
+        term: Value,
+        base: Value,
+        offsets: Value,
+        weights: Value,
+        lanes: tuple[int, ...],
+        starts: list[int],
+        totals: list[list[Var]],
+    ) -> None:
+        """One term of every sum."""
+        k, width = self.k, sum(lanes)
+        spot = k.at(weights, term * width)
+        vectors = [k.load_vector(k.at(spot, at), n) for at, n in zip(starts, lanes, strict=True)]
+        fetch_stream(k, spot, lanes, len(totals), self.geometry.terms * self.blocks.lanes * k.bytes)
+        pixel = k.byte_at(base, k.load(k.word_at(offsets, term), "i64", invariant=True))
+        for position, sums in enumerate(totals):
+            value = k.load(k.at(pixel, position * self.geometry.step))
+            for vector, total, n in zip(vectors, sums, lanes, strict=True):
+                total.value = k.fma(vector, k.broadcast(value, n), total.value)
+
+    def put(self, totals: list[list[Var]], sink: Value, starts: list[int], counts: list[int]) -> None:
+        """Activate and store."""
+        k, problem = self.k, self.problem
+        for position, sums in enumerate(totals):
+            for start, count, total in zip(starts, counts, sums, strict=True):
+                value = activate(k, problem.activation, total.value, LONGEST)
+                k.store_vector(value, k.at(sink, position * problem.out_channels + start), count=count)
+
+
+# ---- run-time sizes ------------------------------------------------------------------------------------------------
+def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> Schedule:
+    """Rows, tiles and offsets of one shape."""
+    item, channels = problem.numpy_dtype().itemsize, problem.in_channels
+    facts, blocks = geometry(problem, tile, target), blocks_of(problem, tile, target)
+    strides = [stride * item for stride in sizes.x_strides[:-1]]
+    inner = [(tap * problem.dilation[-1] * channels + c) * item for tap, c in _row_terms(problem)]
+    offsets = _offsets(problem, tuple(strides[1:-1]), inner)
+    patch = [line * facts.pitch + place for line in range(prod(problem.kernel_size[:-1])) for place in inner]
+    tiles = _tiles(sizes.out_size[-1], facts.sizes)
+    rows = sizes.batch * prod(sizes.out_size[:-1])
+    pieces = 1 if rows >= 8 * threads else min(len(tiles), ceil_div(8 * threads, max(rows, 1)))
+    weights = facts.terms * blocks.lanes * item
+    chunks = min(blocks.count, ceil_div(weights, target.l2_bytes // 2))
+    chunk_blocks = ceil_div(blocks.count, chunks)
+    chunks = ceil_div(blocks.count, chunk_blocks)
+    per_axis: list[int] = []
+    for axis in range(problem.ndim):
+        per_axis += [sizes.in_size[axis], sizes.out_size[axis], sizes.padding[axis][0], strides[axis + 1]]
+    tables = table_of(offsets), table_of(patch), table_of(tiles)
+    arguments = words(*tables, len(tiles), pieces, rows, blocks.count, chunk_blocks, strides[0], *per_axis)
+    scratch = facts.patch + tile.positions * problem.out_channels * item
+    reason = f"{rows} rows of {len(tiles)} tiles in {pieces} piece(s) x {blocks.count} blocks, {chunk_blocks} an item"
+    steps = (Phase("run0", chunks * rows * pieces),)
+    return Schedule(arguments, steps, ceil_div(scratch, 64) * 64, tables=tables, reason=reason)
+
+
+@lru_cache(maxsize=256)
+def _row_terms(problem: Problem) -> list[tuple[int, int]]:
+    """Tap and channel of each term of one row of the kernel."""
+    return list(product(range(problem.kernel_size[-1]), range(problem.in_channels)))
+
+
+def _offsets(problem: Problem, strides: tuple[int, ...], inner: list[int]) -> list[int]:
+    """How far from the first tap's pixel each term's value lies, in bytes."""
+    found = inner
+    for taps, dilation, stride in reversed(
+        list(zip(problem.kernel_size[:-1], problem.dilation, strides, strict=False))
+    ):
+        found = [tap * dilation * stride + place for tap in range(taps) for place in found]
+    return found
+
+
+@lru_cache(maxsize=256)
+def _tiles(length: int, sizes: tuple[int, ...]) -> list[int]:
+    """The tiles of a row, as (start << 8) + positions: the usual size, and of the other as many as make it cheapest."""
+    usual, other = sizes[0], sizes[-1]
+    fewest = min(range(ceil_div(length, other) + 1), key=lambda few: (_work(length, usual, other, few), few))
+    count = ceil_div(max(length - fewest * other, 0), usual)
+    found, start = [], 0
+    for size in [usual] * count + [other] * fewest:
+        start = max(min(start, length - size), 0)
+        found.append((start << 8) + min(size, length))
+        start += size
+    return found
+
+
+def _work(length: int, usual: int, other: int, few: int) -> int:
+    """Positions computed with this many tiles of the other size, and something for each tile."""
+    count = ceil_div(max(length - few * other, 0), usual)
+    return count * (usual + 1) + few * (other + 1)
+
+
+ENDS = 0.9  # of the time that the same products take where each kernel row (or tap) is a loop of its own, as in dense
+
+
+def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
+    """Seconds: for each term a tile's products, or its loads where two at a time take longer."""
+    length = sizes.out_size[-1]
+    if not length:
+        return 0.0
+    facts, blocks = geometry(problem, tile, target), blocks_of(problem, tile, target)
+    tiles = [_computed(entry & 255, facts) for entry in _tiles(length, facts.sizes)]
+    turns = 0  # of one term of one row, in products
+    for vectors, count in ((len(blocks.main), blocks.full), (len(blocks.tail), bool(blocks.tail))):
+        turns += count * sum(max(size * vectors, size + vectors + 1) for size in tiles)
+    terms = (
+        sizes.batch * prod(sizes.out_size[:-1]) * facts.terms * dense.share_on_data(problem, sizes, problem.ndim - 1)
+    )
+    return ENDS * terms * turns / target.vector_rate / threads
+
+
+def _computed(positions: int, facts: Geometry) -> int:
+    """Positions that a tile of so many computes."""
+    return facts.sizes[0] if positions > facts.sizes[-1] else facts.sizes[-1]
+
+
+DENSE_NEAR = Algorithm("dense_near", fits, variants, emit, pack, schedule, cost, rows_contiguous)
