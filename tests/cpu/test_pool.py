@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cpu.kernels import ADD_ONE, REVERSE, TIMES_ONE, USES_SCRATCH
-from polyconv.run.cpu import machine, pool
+from polyconv.run.cpu import machine, pool, pool_code
 from polyconv.run.cpu.target import host
 
 
@@ -22,6 +22,16 @@ def test_every_item_is_done_once(threads, chunk):
     call(x, y)
     assert np.array_equal(y[:997], x + 1)
     assert (y[997:] == -5).all()
+
+
+def test_threads_have_equal_ranges_whatever_is_taken_at_a_time():
+    x, y = np.arange(28, dtype=np.float32), np.zeros(28, np.float32)
+    for _ in range(2):  # the first call may start the workers
+        pool.Call([pool.Phase(kernel(ADD_ONE, "add_one"), 28, 3, 2)], [x, y])()
+    runtime = pool._runtime()
+    ends = [runtime.word(pool_code.RANGE_TABLE + 128 * number + 8).value for number in (0, 1)]
+    assert ends == ([14, 28] if runtime.workers else [28, ends[1]])
+    assert np.array_equal(y, x + 1)
 
 
 def test_no_items_and_no_phases_do_nothing():

@@ -315,16 +315,13 @@ entry:
   %limit = call i64 @llvm.smin.i64(i64 %a, i64 %chunks)
   %parts = add i64 %limit, 1
   store i64 %parts, ptr %ip
-  %all_chunks = add i64 %chunks, 1
   br label %range
 range:
   %r = phi i64 [0, %entry], [%r1, %range]
   %from = phi i64 [0, %entry], [%to, %range]
   %r1 = add i64 %r, 1
-  %scaled = mul i64 %all_chunks, %r1
-  %to_chunk = udiv i64 %scaled, %parts
-  %to_item = mul i64 %to_chunk, %chunk
-  %to = call i64 @llvm.smin.i64(i64 %to_item, i64 %items)
+  %scaled = mul i64 %items, %r1
+  %to = udiv i64 %scaled, %parts
   %off = shl i64 %r, 7
   %at = add i64 %off, $ranges
   %counter = getelementptr i8, ptr @polyconv_pool, i64 %at
