@@ -32,6 +32,7 @@ LAYERS = {
     "dense_near_planar": ("conv", 4, 512, (3, 3), 1, 1, FIRST),
     "dense_planar": ("conv", 16, 512, (3, 3), 1, 1, FIRST),
     "dense_rows": ("conv", 16, 5, (3, 3), 1, 1, FIRST),
+    "dense_spread": ("conv_transpose", 16, 512, (3, 3), 2, 1, FIRST),
     "depthwise": ("conv", 512, 512, (3, 3), 1, 512, LAST),
     "fourier": ("conv", 32, 512, (7, 7), 1, 1, LAST),
     "fourier_depthwise": ("conv", 512, 512, (13, 13), 1, 512, LAST),

@@ -23,6 +23,7 @@ NAMES = (  # each is a module here, and its record there in capitals
     "dense_near_planar",
     "dense_planar",
     "dense_rows",
+    "dense_spread",
     "depthwise",
     "fourier",
     "fourier_depthwise",
@@ -50,7 +51,7 @@ def worth_loading(problem: Problem, names: Sequence[str] = NAMES) -> list[str]:
     may = {"dense_near_planar", "dense_planar", "dense_rows"} if is_first else {"dense", "dense_dot", "dense_near"}
     may |= {"depthwise"} if alone else {"grouped"} if problem.groups > 1 else set()
     if problem.op == "conv_transpose":
-        may |= {"subpixel"}
+        may |= {"subpixel", *(("dense_spread",) if is_first else ())}
     elif alone and is_first:
         may |= {"planes"}
     if problem.op == "conv" and set(problem.stride) == {1} and problem.dtype == "float32":  # those that round more

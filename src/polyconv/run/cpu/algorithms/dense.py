@@ -225,7 +225,7 @@ class DenseKernel:
 
         def write(lanes: tuple[int, ...], stored: int) -> None:
             body = Body(self, lanes, stored, weights, bias, channel, group * w["channels"], active)
-            k.switch(count, range(1, self.tile.positions + 1), body.write)
+            self.bodies(body, count)
             self.after(body, count)
 
         def main() -> None:
@@ -238,6 +238,10 @@ class DenseKernel:
             k.choose(inner < blocks.full, main, tail)
         else:
             (main if blocks.full else tail)()
+
+    def bodies(self, body: Body, count: Value) -> None:
+        """The code for each number of positions."""
+        self.k.switch(count, range(1, self.tile.positions + 1), body.write)
 
     def finish(self, body: Body, sums: list[list[Var]]) -> None:
         """What becomes of a tile's sums: activated and stored, pixel by pixel."""

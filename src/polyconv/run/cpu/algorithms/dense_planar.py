@@ -53,6 +53,8 @@ def fits(problem: Problem, target: Target) -> str | None:
         return f"it computes convolutions, not {problem.op}"
     if problem.layout != "channels_first":
         return "it reads planes (channels_first)"
+    if problem.op == "conv_transpose" and problem.stride[-1] > 1:
+        return f"neighbouring outputs must be of one phase, but the last stride is {problem.stride[-1]}"
     return None
 
 
@@ -67,7 +69,7 @@ def emit(problem: Problem, tile: Tile, target: Target) -> str:
 
 
 @dataclass(frozen=True)
-class _Part:
+class StripPart:
     """What of one axis an item covers: its first output position, how many, and where its input starts and ends."""
 
     first: Value
@@ -85,7 +87,6 @@ class PlanarKernel(DenseKernel):
 
     def __init__(self, problem: Problem, tile: Tile, target: Target) -> None:
         super().__init__(problem, tile, target)
-        self.scattered = problem.op == "conv_transpose" and problem.stride[-1] > 1
         self.strip = self.k.byte_at(self.k.scratch, self.w["strip"])
         self.stage = self.k.word_at(self.k.scratch, Gather.words(problem.ndim))  # a tile's sums, position by position
 
@@ -121,10 +122,10 @@ class PlanarKernel(DenseKernel):
                 self.tiles(phase, parts, picture, total, item % w["block_chunks"])
         return k.module()
 
-    def parts(self, phase: dict[str, Value], rest: Value) -> tuple[list[_Part], Value]:
+    def parts(self, phase: dict[str, Value], rest: Value) -> tuple[list[StripPart], Value]:
         """The strip with this number, axis by axis, and its picture."""
         k, w = self.k, self.w
-        parts: list[_Part] = []
+        parts: list[StripPart] = []
         for axis in reversed(range(self.problem.ndim)):
             group = rest % w[f"groups{axis}"]
             rest = rest // w[f"groups{axis}"]
@@ -133,16 +134,16 @@ class PlanarKernel(DenseKernel):
             left = k.maximum(grid - first + rows - 1, 0) // rows
             count = k.minimum(left, w[f"run{axis}"])
             low = first * w[f"step{axis}"] + phase[f"least{axis}"]
-            parts.insert(0, _Part(first, count, low, (count - 1) * w[f"advance{axis}"] + phase[f"span{axis}"]))
+            parts.insert(0, StripPart(first, count, low, (count - 1) * w[f"advance{axis}"] + phase[f"span{axis}"]))
         return parts, rest
 
     # ---- the strip -------------------------------------------------------------------------------------------------
-    def fill(self, parts: list[_Part], picture: Value) -> None:
+    def fill(self, parts: list[StripPart], picture: Value) -> None:
         """Copy the strip's input, rows outside the picture left out."""
         source = self.k.byte_at(self.w["x"], picture * self.w["batch_stride"])
         self.fill_axis(0, parts, source, self.strip)
 
-    def fill_axis(self, axis: int, parts: list[_Part], source: Value, sink: Value) -> None:
+    def fill_axis(self, axis: int, parts: list[StripPart], source: Value, sink: Value) -> None:
         """All rows along one axis; along the last, all pixels."""
         k, w, part = self.k, self.w, parts[axis]
         if axis == len(parts) - 1:
@@ -180,7 +181,9 @@ class PlanarKernel(DenseKernel):
             block(whole * lanes, rest)
 
     # ---- the tiles -------------------------------------------------------------------------------------------------
-    def tiles(self, phase: dict[str, Value], parts: list[_Part], picture: Value, total: Value, chunk: Value) -> None:
+    def tiles(
+        self, phase: dict[str, Value], parts: list[StripPart], picture: Value, total: Value, chunk: Value
+    ) -> None:
         """Cut the strip's positions evenly into tiles: all of them in one run, or each row by itself."""
         k, w = self.k, self.w
         span = k.select(w["whole_rows"].ne(0), total, parts[-1].count)
@@ -197,7 +200,9 @@ class PlanarKernel(DenseKernel):
 
             self.gather.ahead_of(k.integer(0), tiles, w["side"], w["lag"], lay, multiply)
 
-    def place(self, phase: dict[str, Value], parts: list[_Part], picture: Value, start: Value, count: Value) -> None:
+    def place(
+        self, phase: dict[str, Value], parts: list[StripPart], picture: Value, start: Value, count: Value
+    ) -> None:
         """Write base address, origin and output address of each position of a tile."""
         k, w, ndim = self.k, self.w, self.problem.ndim
         sink = k.byte_at(w["out"], phase["out_offset"] + picture * w["out_batch_stride"])
@@ -221,11 +226,7 @@ class PlanarKernel(DenseKernel):
                 k.store_vector(total.value, k.at(self.stage, position * width + start), align=k.bytes)
 
     def after(self, body: Body, count: Value) -> None:
-        """Activate the sums and bring them to their planes."""
-        (self.scatter if self.scattered else self.untwist)(body, count)
-
-    def untwist(self, body: Body, count: Value) -> None:
-        """Positions lie side by side in a plane: transpose, then a vector of positions for each channel."""
+        """Activate the sums and transpose them: a vector of neighbouring positions for each channel's plane."""
         k, width = self.k, sum(body.lanes)
         for start, lanes, used in zip(body.starts, body.lanes, body.counts, strict=True):
             base = k.at(k.load(self.gather.outs, "ptr"), (body.channel + start) * self.w["plane"])
@@ -239,17 +240,6 @@ class PlanarKernel(DenseKernel):
                 for channel, values in enumerate(k.transpose(rows)[:used]):
                     spot = k.at(base, self.w["plane"] * channel)
                     k.store_vector(values, k.at(spot, low), mask=mask)
-
-    def scatter(self, body: Body, count: Value) -> None:
-        """Positions lie a stride apart: one store for each."""
-        k, width = self.k, sum(body.lanes)
-        with k.loop(0, count, nonempty=True) as position:
-            out = k.at(k.load(k.word_at(self.gather.outs, position), "ptr"), body.channel * self.w["plane"])
-            for start, lanes, used in zip(body.starts, body.lanes, body.counts, strict=True):
-                values = k.load_vector(k.at(self.stage, position * width + start), lanes)
-                values = activate(k, self.problem.activation, values)
-                for channel in range(used):
-                    k.store(k.extract(values, channel), k.at(out, self.w["plane"] * (start + channel)))
 
 
 # ---- run-time sizes ------------------------------------------------------------------------------------------------
@@ -291,13 +281,28 @@ def weight_bytes(problem: Problem, tile: Tile, target: Target) -> int:
     return terms * blocks_of(problem, tile, target).lanes * problem.numpy_dtype().itemsize
 
 
-def _cut(
-    problem: Problem, tile: Tile, target: Target, sizes: Sizes, phases: OutputPhases, grid: list[int], threads: int
+def _most_rows(each: int, outside: int, run: int, threads: int) -> int:
+    """Rows that the busiest thread has to do, of ``outside`` times ``each`` cut into strips of ``run``."""
+    return ceil_div(outside * ceil_div(each, run), threads) * run
+
+
+def cut_strips(
+    problem: Problem,
+    tile: Tile,
+    target: Target,
+    sizes: Sizes,
+    phases: OutputPhases,
+    grid: list[int],
+    threads: int,
+    weights: int,
 ) -> list[_Axis]:
-    """Strips of whole rows, as many as the cache and the threads allow; of part of a row where one is too long."""
+    """Strips of whole rows, as many as the cache and the threads allow; of part of a row where one is too long.
+
+    ``weights``: bytes that the positions of one item read, of a group.
+    """
     item = problem.numpy_dtype().itemsize
     total = sizes.batch * problem.in_channels * prod(sizes.in_size) + sizes.positions * problem.out_channels
-    streamed = weight_bytes(problem, tile, target) > target.l2_bytes // 2
+    streamed = weights > target.l2_bytes // 2
     # weights that do not stay in the L2 are read again for each strip: the fewer strips the better, unless every
     # thread's copying of the whole strip outweighs that (one tap)
     long = streamed and prod(problem.kernel_size) > 1
@@ -314,13 +319,20 @@ def _cut(
     while runs[-1] > 2 * tile.positions and room(runs) > limit:
         runs[-1] = ceil_div(runs[-1], 2)
     if problem.ndim > 1 and runs[-1] >= grid[-1]:
-        most = grid[-2] if shared else max(1, sizes.batch * grid[-2] * prod(grid[:-2]) // (4 * threads))
-        wanted = max(most, ceil_div(4 * tile.positions, max(1, grid[-1])))
-        while runs[-2] < min(wanted, grid[-2]):
-            runs[-2] += 1
-            if room(runs) > limit:
-                runs[-2] -= 1
-                break
+        axes = _axes(problem, phases, grid, runs)
+        rows, span, advance = axes[-2].rows, axes[-2].units, axes[-2].advance
+        each, outside = ceil_div(grid[-2], rows), sizes.batch * prod(grid[:-2]) * rows
+        fit = max(
+            1, (limit // (item * problem.in_channels * prod(axis.units for axis in axes) // span) - span) // advance + 1
+        )
+        if not shared:
+            fit = max(min(fit, ceil_div(each * outside, threads)), 1)
+        fewest = ceil_div(each, fit)
+        counts = [fewest] if shared else range(fewest, min(fewest + 3 * threads, each + 1))
+        lengths = [ceil_div(each, count) for count in counts]
+        runs[-2] = min(
+            lengths, key=lambda run: _most_rows(each, outside, run, threads) * (run + 0.05 * (span - 1)) / run
+        )
     return _axes(problem, phases, grid, runs)
 
 
@@ -337,7 +349,7 @@ def schedule(
     phases = phases_of(problem, sizes.padding)
     grids = phases.grids(sizes.out_size)
     grid = list(map(max, zip(*grids, strict=True)))
-    axes = _cut(problem, tile, target, sizes, phases, grid, threads)
+    axes = cut_strips(problem, tile, target, sizes, phases, grid, threads, weight_bytes(problem, tile, target))
     pitches = [item * problem.in_channels]
     for axis in reversed(axes[1:]):
         pitches.insert(0, pitches[0] * axis.units)
@@ -414,13 +426,11 @@ def _columns(phases: OutputPhases, units: list[int]) -> list[list[int]]:
 
 
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
-    """As for pixels, plus some of a cycle for every value that is transposed, six cycles for one stored by itself."""
+    """As for pixels, plus some of a cycle for every value that is transposed."""
     moved = sizes.batch * problem.in_channels * prod(sizes.in_size) * 1.3 + sizes.positions * problem.out_channels
-    scattered = problem.op == "conv_transpose" and problem.stride[-1] > 1
-    stored = sizes.positions * problem.out_channels * 6.0 if scattered else 0.0
     return (
         dense.cost(problem, tile, target, sizes, threads)
-        + (moved * (0.35 if target.slow_vectors else 0.9) + stored) / CLOCK / threads
+        + moved * (0.35 if target.slow_vectors else 0.9) / CLOCK / threads
     )
 
 
