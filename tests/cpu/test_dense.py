@@ -1,10 +1,16 @@
 """Dense convolution with many channels, forced, against the loop oracle."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from cpu import forced
 from cpu.forced import TARGETS, Layer
+from polyconv.run.cpu.algorithms.dense import NAMES
+from polyconv.run.cpu.algorithms.record import Sizes
+from polyconv.run.cpu.algorithms.regions import positions_of
+from polyconv.run.problem import Problem
 
 CASES = [
     Layer("conv", (5, 7), (3, 3), (7, 11), padding=((1, 1), (1, 1))),
@@ -71,3 +77,47 @@ def test_the_check_notices_a_wrong_weight():
     wanted = forced.expected(layer, *forced.data(layer))
     tile = found.variants(layer.problem(), target)[0]
     assert not np.array_equal(forced.run(layer, found, tile, target, x, weight, bias, wanted.shape), wanted)
+
+
+REGIONS = [  # many taps on padding: positions are cut into regions that meet the same taps
+    Layer("conv", (3, 5), (3, 3), (13, 11), dilation=(5, 7), padding=((5, 4), (7, 8))),
+    Layer("conv", (19, 7), (3, 5), (17, 19), dilation=(6, 4), padding=((9, 2), (1, 13)), bias=False, strided=True),
+    Layer("conv", (5, 35), (3, 3), (15, 9), stride=(2, 1), dilation=(4, 3), padding=((5, 4), (3, 2)), groups=5),
+    Layer("conv", (6, 4), (5,), (29,), dilation=(9,), padding=((20, 17),), dtype="float64", batch=3),
+    Layer("conv", (2, 3), (3, 1, 3), (7, 3, 8), dilation=(3, 1, 5), padding=((3, 2), (0, 0), (5, 6)), batch=1),
+    Layer("conv", (3, 5), (3, 3), (4, 5), dilation=(9, 9), padding=((20, 9), (9, 9))),  # positions without any tap
+    Layer("conv_transpose", (9, 5), (4, 4), (5, 6), stride=(2, 2), padding=((1, 2), (2, 1)), batch=1),
+]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("layer", REGIONS, ids=str)
+def test_regions_equal_the_oracle(layer, target):
+    forced.check(layer, "dense", TARGETS[target]())
+
+
+def test_dilated_positions_are_cut_into_regions():
+    problem = Problem("conv", 64, 64, (3, 3), (1, 1), (9, 6), 1, False, None, "float32", "channels_last")
+    padding = ((9, 5), (6, 6))
+    phases, grids = positions_of(problem, Sizes(1, (21, 23), padding, (17, 23), ()), 14)
+    rows, columns = [(9, 2), (3, 3), (5, 2)], [(6, 2), (11, 3), (6, 2)]  # positions, taps on data
+    assert grids == [(r, c) for r, _ in rows for c, _ in columns]
+    assert phases.counts == tuple(r * c for _, r in rows for _, c in columns)
+
+
+def test_few_positions_on_the_border_are_not_cut():
+    problem = Problem("conv", 64, 64, (3, 3), (1, 1), (1, 1), 1, False, None, "float32", "channels_last")
+    assert len(positions_of(problem, Sizes(1, (56, 56), ((1, 1), (1, 1)), (56, 56), ()), 14).sizes) == 1
+
+
+def test_pixels_stay_in_the_cache_where_weights_do_not():
+    layer = Problem("conv", 512, 256, (3, 3), (1, 1), (18, 18), 1, False, None, "float32", "channels_last")
+    target = replace(TARGETS["host"](), l2_bytes=2 << 20)
+    found, size = forced.algorithm("dense"), (33, 33)
+    tile = found.variants(layer, target)[0]
+    sizes = Sizes(1, size, ((18, 18), (18, 18)), size, (33 * 33 * 512, 33 * 512, 512, 1))
+    weights_stay = found.schedule(layer, tile, replace(target, l2_bytes=32 << 20), sizes, 2).words
+    pixels_stay = found.schedule(layer, tile, target, sizes, 2).words
+    step = NAMES.index("block_step")
+    assert pixels_stay[step] == 1
+    assert weights_stay[step] > 1

@@ -29,7 +29,6 @@ LAYERS = {
     "dense": ("conv", 16, 512, (3, 3), 1, 1, LAST),
     "dense_dot": ("conv", 512, 2, (3, 3), 1, 1, LAST),
     "dense_near": ("conv", 4, 512, (3, 3), 1, 1, LAST),
-    "dense_near_planar": ("conv", 4, 512, (3, 3), 1, 1, FIRST),
     "dense_planar": ("conv", 16, 512, (3, 3), 1, 1, FIRST),
     "dense_rows": ("conv", 16, 5, (3, 3), 1, 1, FIRST),
     "dense_spread": ("conv_transpose", 16, 512, (3, 3), 2, 1, FIRST),
@@ -45,6 +44,7 @@ LAYERS = {
 }
 MANY = 50_000  # threads, so that items are small; Winograd's are, and with many threads it has two phases
 ROUNDS = {"fourier", "fourier_depthwise"}  # these hand a piece of the picture to all threads at a time
+CUT = {"dense"}  # with padding they may work region by region of all pictures: the last items are not the last picture
 SIZE = (9, 7)
 
 
@@ -126,6 +126,9 @@ def test_the_end_of_an_output_beyond_two_to_the_31st(name):
     found, last = algorithm(name), problem.layout == LAST
     tile = found.variants(problem, target)[0]
     padding, out_size = padding_of(problem), out_size_of(problem, SIZE)
+    if name in CUT:
+        out_size = tuple(n - before - after for n, (before, after) in zip(out_size, padding, strict=True))
+        padding = ((0, 0),) * 2
     one = problem.out_channels * math.prod(out_size)
     batch = FAR // one + 2
     shape = (1, *SIZE, problem.in_channels) if last else (1, problem.in_channels, *SIZE)

@@ -17,9 +17,8 @@ whatever the tile or thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise
 from math import prod
 from typing import NamedTuple
 
@@ -37,7 +36,7 @@ from polyconv.run.cpu.algorithms.gather import (
     records_of,
     tap_tables,
 )
-from polyconv.run.cpu.algorithms.phases import OutputPhases, phases_of
+from polyconv.run.cpu.algorithms.phases import OutputPhases
 from polyconv.run.cpu.algorithms.record import (
     FIXED_WORDS,
     Algorithm,
@@ -52,13 +51,14 @@ from polyconv.run.cpu.algorithms.record import (
     table_of,
     words,
 )
+from polyconv.run.cpu.algorithms.regions import is_flat, positions_of, reach
 from polyconv.run.cpu.emit import Kernel, Value, Var
 from polyconv.run.cpu.target import Target
 from polyconv.run.problem import Array, Problem
 
 NAMES = (
-    *FIXED_WORDS, "table: ptr", "channels", "depth", "all_blocks", "per_phase", "tile_chunks", "chunk_tiles",
-    "chunk_blocks", "batch_stride", "out_batch_stride", "side", "lag",
+    *FIXED_WORDS, "table: ptr", "channels", "depth", "all_blocks", "phase_step", "phases", "tile_step", "tile_chunks",
+    "block_step", "block_chunks", "chunk_tiles", "chunk_blocks", "batch_stride", "out_batch_stride", "side", "lag",
 )  # fmt: skip
 AXIS_NAMES = ("size", "step", "stride", "out_stride")  # strides in bytes
 PHASE_NAMES = ("tiles_at", "span_tiles", "span", "tiles", "out_offset")  # then grid sizes, then those of gather
@@ -150,11 +150,10 @@ class DenseKernel:
         """The module's text."""
         k, w = self.k, self.w
         with k.loop(k.first, k.last) as item:
-            rest = item % w["per_phase"]
-            phase = self.phase(item // w["per_phase"])
-            start = (rest % w["tile_chunks"]) * w["chunk_tiles"]
+            phase = self.phase((item // w["phase_step"]) % w["phases"])
+            start = ((item // w["tile_step"]) % w["tile_chunks"]) * w["chunk_tiles"]
             stop = k.minimum(start + w["chunk_tiles"], phase["tiles"])
-            chunk = rest // w["tile_chunks"]
+            chunk = (item // w["block_step"]) % w["block_chunks"]
 
             def lay(number: Value, phase: dict[str, Value] = phase) -> tuple[Value, Value]:
                 count = self.locate(phase, number)
@@ -319,37 +318,46 @@ def schedule(
     stage_bytes: int = 0,
     blocks: int | None = None,
     runs: bool = True,
+    regions: bool = True,
 ) -> Schedule:
     """Tiles, taps and chunks of one shape.
 
     ``out_strides`` (elements; batch, then spatial axes) where the output is not the contiguous array of this problem;
     ``stage_bytes``: scratch before the list of taps; ``blocks``: blocks of output channels in all, where they are not
-    those of `blocks_of`; ``runs``: may neighbouring taps be one entry of the list.
+    those of `blocks_of`; ``runs``: may neighbouring taps be one entry of the list; ``regions``: may positions be cut
+    into regions (`regions.py`), so that those of a tile count from their region's first.
     """
     item = problem.numpy_dtype().itemsize
-    phases = phases_of(problem, sizes.padding)
+    phases, grids = positions_of(problem, sizes, tile.positions if regions else 0)
     cuts = blocks_of(problem, tile, target)
     out_strides = out_strides or _channels_last_strides(sizes.out_size, problem.out_channels)
     x_strides = [stride * item for stride in sizes.x_strides[:-1]]
-    grids = phases.grids(sizes.out_size)
     out_bytes = [stride * item for stride in out_strides[1:]]
     table, tiles = _table(problem, tile, sizes, phases, grids, x_strides, out_bytes, runs)
     channels, taps = problem.in_channels // problem.groups, prod(problem.kernel_size)
     all_blocks = blocks or cuts.count * problem.groups
-    chunk_tiles, chunk_blocks = _chunks(tiles, all_blocks, channels * taps * item * cuts.lanes, target, threads)
-    tile_chunks, block_chunks = ceil_div(tiles, chunk_tiles), ceil_div(all_blocks, chunk_blocks)
+    weight_bytes = channels * taps * item * cuts.lanes
+    chunk_tiles, chunk_blocks = _chunks(tiles, all_blocks, weight_bytes, target, threads)
+    block_chunks = ceil_div(all_blocks, chunk_blocks)
+    pixel_bytes = item * problem.in_channels
+    kept = _kept_tiles(
+        phases, grids, tile.positions, tiles, pixel_bytes, block_chunks, weight_bytes, taps, target.l2_bytes, threads
+    )
+    chunk_tiles = kept or chunk_tiles
+    tile_chunks, count = ceil_div(tiles, chunk_tiles), len(grids)
+    steps = (tile_chunks * block_chunks, block_chunks, 1) if kept else (tile_chunks, 1, count * tile_chunks)
     scratch, *sides = Gather.room(problem.ndim, max(phases.counts), stage_bytes)
     axes: list[int] = []
     for axis in range(problem.ndim):
         axes += [sizes.in_size[axis], phases.in_step[axis], x_strides[axis + 1]]
         axes += [out_strides[axis + 1] * phases.out_step[axis] * item]
     arguments = words(
-        table, channels, channels * taps, all_blocks, tile_chunks * block_chunks, tile_chunks, chunk_tiles,
-        chunk_blocks, x_strides[0], out_strides[0] * item, *sides, *axes,
+        table, channels, channels * taps, all_blocks, steps[0], count, steps[1], tile_chunks,
+        steps[2], block_chunks, chunk_tiles, chunk_blocks, x_strides[0], out_strides[0] * item, *sides, *axes,
     )  # fmt: skip
-    reason = f"{len(grids)} phase(s), {tiles} tiles x {all_blocks} blocks, {chunk_tiles} x {chunk_blocks} an item"
-    steps = (Phase("run0", len(grids) * tile_chunks * block_chunks),)
-    return Schedule(arguments, steps, scratch, tables=(table,), reason=reason)
+    reason = f"{count} set(s) of positions, {tiles} tiles x {all_blocks} blocks, {chunk_tiles} x {chunk_blocks} an item"
+    run = (Phase("run0", count * tile_chunks * block_chunks),)
+    return Schedule(arguments, run, scratch, tables=(table,), reason=reason)
 
 
 def _channels_last_strides(size: tuple[int, ...], channels: int) -> list[int]:
@@ -392,18 +400,15 @@ def _tiles(
 
     A span is what is cut evenly into tiles: one row, or the whole batch where that is little.
     """
-    row = None
-    if len(grids) == 1 and grids[0][-1]:
-        row = _row_tiles(tile.positions, phases.in_step[-1], sizes.in_size[-1], phases.columns, grids[0][-1])
     spans: list[tuple[int, int]] = []  # of each phase: length, and how many
     for grid in grids:
         everything = sizes.batch * prod(grid)
-        flat = everything <= FLAT or (grid[-1] < tile.positions // 2 and everything < 1 << 20)
-        spans.append((everything, 1) if flat and row is None else (grid[-1], sizes.batch * prod(grid[:-1])))
+        flat = is_flat(everything, grid[-1], tile.positions)
+        spans.append((everything, 1) if flat else (grid[-1], sizes.batch * prod(grid[:-1])))
     places: dict[int, tuple[int, int]] = {}
     entries: list[int] = []
     for length in sorted({length for length, _ in spans}):
-        mine = row or _even_tiles(length, tile.positions)
+        mine = _even_tiles(length, tile.positions)
         places[length] = (at + len(entries), len(mine))
         entries += mine
     fields = {
@@ -415,54 +420,11 @@ def _tiles(
     return fields, entries
 
 
-FLAT = 2048  # positions up to which a whole batch is one span
-NARROWEST = 4  # a tile of fewer positions takes as long as one of so many
-
-
 @lru_cache(maxsize=256)
 def _even_tiles(length: int, positions: int) -> list[int]:
     """Entries (start << 8) + count of even tiles; one empty tile where there is nothing."""
     tiles = split_evenly(length, ceil_div(length, positions)) if length else [(0, 0)]
     return [(start << 8) + count for start, count in tiles]
-
-
-@lru_cache(maxsize=256)
-def _row_tiles(positions: int, step: int, size: int, shifts: tuple[int, ...], length: int) -> list[int] | None:
-    """Tiles of a row that end where a tap meets the border, if skipping that tap there saves a tenth of the work."""
-    enters = [ceil_div(-shift, step) for shift in shifts]  # first position for which the tap is on data
-    leaves = [ceil_div(size - shift, step) for shift in shifts]  # and the first for which it no longer is
-    edges = sorted({0, length, *(edge for edge in enters + leaves if 0 < edge < length)})
-    if len(edges) > 2 * len(shifts) + 2 or length > 1 << 12 or len(edges) == 2:
-        return None
-
-    def met(start: int, stop: int) -> int:
-        """Taps that are on data for a tile."""
-        return sum(start < leave and enter < stop for enter, leave in zip(enters, leaves, strict=True))
-
-    parts = [(low, high, ceil_div(high - low, positions)) for low, high in pairwise(edges)]
-    work = sum(met(low, high) * _widened(high - low, tiles) for low, high, tiles in parts)  # the same taps in each part
-    if work >= 0.9 * _even_work(met, max(enters), min(leaves), length, ceil_div(length, positions), len(shifts)):
-        return None
-    cut = [(low + start, count) for low, high, tiles in parts for start, count in split_evenly(high - low, tiles)]
-    return [(start << 8) + count for start, count in cut]
-
-
-def _widened(length: int, tiles: int) -> int:
-    """Positions of even tiles, a narrow one counting as what it takes."""
-    each, longer = divmod(length, tiles)
-    return (tiles - longer) * max(each, NARROWEST) + longer * max(each + 1, NARROWEST)
-
-
-def _even_work(met: Callable[[int, int], int], inside: int, outside: int, length: int, tiles: int, taps: int) -> int:
-    """What even tiles of a row take: those wholly between ``inside`` and ``outside`` meet every tap."""
-    low, high, first, last, work = 0, tiles, 0, length, 0
-    while low < high and (stop := length * (low + 1) // tiles) <= inside:
-        work += met(first, stop) * max(stop - first, NARROWEST)
-        low, first = low + 1, stop
-    while low < high and (start := length * (high - 1) // tiles) >= outside:
-        work += met(start, last) * max(last - start, NARROWEST)
-        high, last = high - 1, start
-    return work + taps * (last - first if length // tiles >= NARROWEST else NARROWEST * (high - low))
 
 
 def _chunks(tiles: int, blocks: int, weight_bytes: int, target: Target, threads: int) -> tuple[int, int]:
@@ -475,6 +437,44 @@ def _chunks(tiles: int, blocks: int, weight_bytes: int, target: Target, threads:
         chunks = min(ceil_div(chunks, threads) * threads, blocks)
     chunk_blocks = ceil_div(blocks, chunks)
     return share(tiles, threads, max(1, 8 // ceil_div(blocks, chunk_blocks))), chunk_blocks
+
+
+def _kept_tiles(
+    phases: OutputPhases,
+    grids: list[tuple[int, ...]],
+    positions: int,
+    tiles: int,
+    pixel_bytes: int,
+    block_chunks: int,
+    weight_bytes: int,
+    taps: int,
+    l2_bytes: int,
+    threads: int,
+) -> int:
+    """Tiles whose pixels stay in the L2 while chunk after chunk of the weights passes by; 0: the weights stay instead.
+
+    What does not stay is read from the L3 again, the pixels for each chunk of weights or the weights for each chunk of
+    tiles: whichever is clearly less.
+    """
+    if block_chunks < 2 * threads:
+        return 0
+    sets = [pixel_bytes * reach(phases, number, grid, prod(grid)) for number, grid in enumerate(grids)]
+    room = KEPT_SHARE * l2_bytes - weight_bytes / block_chunks
+    if max(sets) <= room:
+        return 0
+    widest = sets.index(max(sets))
+    parts = 2
+    while (
+        parts < tiles and pixel_bytes * reach(phases, widest, grids[widest], positions * ceil_div(tiles, parts)) > room
+    ):
+        parts += 1
+    passes = sum(max(1.0, parts * size / max(sets)) * n for n, size in zip(phases.counts, sets, strict=True)) / taps
+    if weight_bytes * passes + sum(sets) < 0.6 * (weight_bytes + sum(sets) * block_chunks):
+        return ceil_div(tiles, parts)
+    return 0
+
+
+KEPT_SHARE = 0.7  # of the L2 cache, for a chunk of tiles and one of weights
 
 
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:

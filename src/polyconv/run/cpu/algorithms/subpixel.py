@@ -169,7 +169,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     table = table_of(itertools.chain(*((*column, *rest) for column in (offsets, *columns))))
     if last:
         stage = GROUP * max(sum(blocks.main), sum(blocks.tail)) * item
-        found = dense.schedule(plain, tile, target, inner, threads, jumps, stage)
+        found = dense.schedule(plain, tile, target, inner, threads, jumps, stage, regions=False)
         count, axis_count = len(dense.NAMES), len(dense.AXIS_NAMES)
     else:
         found = dense_planar.schedule(plain, tile, target, inner, threads, jumps)
