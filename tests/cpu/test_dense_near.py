@@ -1,11 +1,13 @@
 """Convolution of few input channels by lists of terms, forced, against the loop oracle."""
 
+from dataclasses import replace
+
 import pytest
 
 from cpu import forced
 from cpu.forced import TARGETS, Layer
 
-CASES = [
+BOTH = [
     Layer("conv", (3, 33), (3, 3), (7, 31), padding=((1, 1), (1, 1)), activation="relu"),
     Layer("conv", (3, 64), (7, 7), (12, 41), stride=(2, 2), padding=((3, 3), (3, 2))),
     Layer("conv", (1, 16), (10,), (211,), stride=(5,), batch=2),
@@ -13,13 +15,22 @@ CASES = [
     Layer("conv", (2, 18), (3, 2, 3), (6, 5, 33), stride=(2, 1, 2), padding=((2, 1), (0, 1), (1, 1))),
     Layer("conv", (3, 16), (3, 3, 3), (5, 4, 17), padding=((1, 1), (2, 2), (1, 1)), dilation=(1, 2, 1)),
     Layer("conv", (4, 20), (2, 2), (5, 9), padding=((-1, 0), (0, -2)), bias=False),
-    Layer("conv", (5, 70), (1, 1), (3, 5), batch=3),
     Layer("conv", (3, 8), (3, 5), (4, 2), padding=((1, 1), (6, 5)), dilation=(2, 1)),
+    Layer("conv", (2, 9), (1, 1), (7, 50), stride=(4, 8), batch=2),
+]
+PIXELS = [
+    Layer("conv", (5, 70), (1, 1), (3, 5), batch=3),
     Layer("conv", (16, 48), (3, 3), (4, 16), padding=((0, 1), (3, 3)), stride=(1, 3)),
 ]
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("layer", CASES, ids=str)
+@pytest.mark.parametrize("layer", [*BOTH, *PIXELS], ids=str)
 def test_equals_the_oracle(layer, target):
     forced.check(layer, "dense_near", TARGETS[target]())
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("layer", BOTH, ids=str)
+def test_planes_equal_the_oracle(layer, target):
+    forced.check(replace(layer, layout="channels_first"), "dense_near_planar", TARGETS[target]())

@@ -20,6 +20,7 @@ NAMES = (  # each is a module here, and its record there in capitals
     "dense",
     "dense_dot",
     "dense_near",
+    "dense_near_planar",
     "dense_planar",
     "dense_rows",
     "dense_spread",
@@ -42,12 +43,12 @@ def worth_loading(problem: Problem, names: Sequence[str] = NAMES) -> list[str]:
         >>> from polyconv.run.problem import Problem
         >>> layer = Problem("conv", 8, 8, (3, 3), (1, 1), (1, 1), 8, True, None, "float32", "channels_first")
         >>> worth_loading(layer)
-        ['dense_planar', 'dense_rows', 'depthwise', 'planes', 'winograd_planar']
+        ['dense_near_planar', 'dense_planar', 'dense_rows', 'depthwise', 'planes', 'winograd_planar']
     """
     if problem.op not in ("conv", "conv_transpose"):
         return [name for name in names if name == "pooling"]
     is_first, alone = problem.layout == "channels_first", problem.groups == problem.in_channels
-    may = {"dense_planar", "dense_rows"} if is_first else {"dense", "dense_dot", "dense_near"}
+    may = {"dense_near_planar", "dense_planar", "dense_rows"} if is_first else {"dense", "dense_dot", "dense_near"}
     may |= {"depthwise"} if alone else {"grouped"} if problem.groups > 1 else set()
     if problem.op == "conv_transpose":
         may |= {"subpixel", *(("dense_spread",) if is_first else ())}

@@ -40,6 +40,7 @@ from polyconv.run.cpu.algorithms.record import (
     table_of,
     words,
 )
+from polyconv.run.cpu.algorithms.terms import Valid, taps_on_data, valid_terms
 from polyconv.run.cpu.emit import Kernel, Value, Var
 from polyconv.run.cpu.target import Target
 from polyconv.run.problem import Problem
@@ -110,10 +111,7 @@ class _Row:
 
     source: Value  # the pixel that the first tap of position 0 would read, were all taps on data
     out: Value
-    first: Value  # first term
-    runs: Value
-    apart: Value  # terms between the starts of runs
-    length: Value  # terms of a run
+    valid: Valid
 
 
 class _NearKernel:
@@ -163,24 +161,10 @@ class _NearKernel:
             place, rest = rest % w[f"grid{axis}"], rest // w[f"grid{axis}"]
             origin = place * problem.stride[axis] - w[f"before{axis}"]
             source = k.byte_at(source, origin * w[f"stride{axis}"])
-            dilation, taps = problem.dilation[axis], problem.kernel_size[axis]
-            low = (k.maximum(k.integer(0) - origin, 0) + (dilation - 1)) // dilation
-            high = (k.maximum(w[f"size{axis}"] - origin, 0) + (dilation - 1)) // dilation
-            high = k.minimum(high, taps)
-            valid.insert(0, (low, k.maximum(high - low, 0)))
+            size, dilation, taps = w[f"size{axis}"], problem.dilation[axis], problem.kernel_size[axis]
+            valid.insert(0, taps_on_data(k, origin, size, dilation, taps))
         source = k.byte_at(source, rest * w["batch_stride"])
-        one, row_terms = k.integer(1), k.integer(self.geometry.row_terms)
-        if not valid:
-            return _Row(source, out, k.integer(0), one, k.integer(0), row_terms)
-        first, length = valid[-1][0] * row_terms, valid[-1][1] * row_terms
-        if len(valid) == 1:
-            return _Row(source, out, first, one, k.integer(0), length)
-        plane = k.integer(self.geometry.row_terms * problem.kernel_size[-2])
-        whole = length.eq(plane)  # the planes of the kernel follow one another
-        low, count = valid[0]
-        return _Row(
-            source, out, low * plane + first, k.select(whole, one, count), plane, k.select(whole, count * plane, length)
-        )
+        return _Row(source, out, valid_terms(k, problem, self.geometry.row_terms, valid))
 
     def tile_of(self, row: _Row, position: Value, count: Value, size: int, low: Value, high: Value) -> None:
         """One tile: in place or, where its taps leave the row, from a patch."""
@@ -223,9 +207,9 @@ class _NearKernel:
         low = k.maximum(k.integer(0) - origin, 0) * channels
         data = k.maximum((self.w[f"size{last}"] - origin) * channels - low, 0)
         data = k.select(low < pixels * channels, data, k.integer(0))
-        with k.loop(0, row.runs) as run:
-            first = row.first + run * row.apart
-            with k.loop(first // geometry.row_terms, (first + row.length) // geometry.row_terms) as line:
+        with k.loop(0, row.valid.runs) as run:
+            first = row.valid.first + run * row.valid.apart
+            with k.loop(first // geometry.row_terms, (first + row.valid.length) // geometry.row_terms) as line:
                 source = k.byte_at(base, k.load(k.word_at(self.w["offsets"], line * geometry.row_terms), "i64"))
                 sink = k.byte_at(self.patch, line * geometry.pitch)
                 with k.loop(0, pixels * channels, k.lanes, nonempty=True) as at:
@@ -254,9 +238,9 @@ class _NearKernel:
         totals = [[k.var(value) for value in biases] for _ in range(size)]
         flat = [total for position in totals for total in position]
 
-        with k.loop(0, row.runs, carry=flat) as run:
-            first = row.first + run * row.apart
-            with k.loop(first, first + row.length, carry=flat) as term:
+        with k.loop(0, row.valid.runs, carry=flat) as run:
+            first = row.valid.first + run * row.valid.apart
+            with k.loop(first, first + row.valid.length, carry=flat) as term:
                 self.term(term, base, offsets, weights, lanes, starts, totals)
         self.put(totals, k.at(sink, channel), starts, counts)
 

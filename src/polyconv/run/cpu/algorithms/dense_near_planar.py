@@ -1,0 +1,407 @@
+"""Dense convolution of few input channels, channels_first: output positions in the lanes, one list of terms.
+
+A tile is V vectors of neighbouring positions of one output row times a block of R output channels. Each item first
+copies the part of the input that its rows read into its thread's scratch: a strip, line by line with zeros for the
+padding, each line sorted by the remainder of its columns by the stride. What neighbouring positions read for one tap is
+then side by side, whatever the stride, and
+
+    for term: for vector: for output channel:
+        sum[channel, vector] += strip[start + offset[term] + vector] * weight[term, channel]
+
+is one loop without masks. A strip serves all output channels. Taps that fall on padding along the outer axes are left
+out, as in ``dense_near``.
+
+Every output is bias + the sum over taps, then input channels, as in ``dense``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from math import prod
+from typing import NamedTuple
+
+from polyconv.run.cpu.activations import activate
+from polyconv.run.cpu.algorithms import dense, dense_rows
+from polyconv.run.cpu.algorithms.dense_rows import Tile, blocks_of, pack
+from polyconv.run.cpu.algorithms.record import (
+    FIXED_WORDS,
+    Algorithm,
+    Phase,
+    Schedule,
+    Sizes,
+    ceil_div,
+    rows_contiguous,
+    share,
+    table_of,
+    words,
+)
+from polyconv.run.cpu.algorithms.terms import Valid, taps_on_data, valid_terms
+from polyconv.run.cpu.emit import Kernel, Value, Var
+from polyconv.run.cpu.target import CLOCK, Target
+from polyconv.run.problem import Problem
+
+MOST_CHANNELS = 8  # input channels up to which this pays
+STRIP = 8  # a strip takes up to this part of the L2, or the fewest rows that there can be
+NAMES = (
+    *FIXED_WORDS, "offsets: ptr", "strips", "run", "segments", "segment", "vectors", "blocks", "chunk_blocks", "chunks",
+    "batch_stride", "channel_stride", "out_batch_stride", "plane", "line", "lines", "raw_at",
+)  # fmt: skip
+AXIS_NAMES = ("size", "grid", "before", "stride")  # in pixels, output positions, pixels; bytes
+
+
+def remainders(problem: Problem) -> list[int]:
+    """Which columns of a line are copied, by their remainder by the stride."""
+    step = problem.stride[-1]
+    return sorted({tap * problem.dilation[-1] % step for tap in range(problem.kernel_size[-1])})
+
+
+def fits(problem: Problem, target: Target) -> str | None:
+    """Few input channels, one group."""
+    if problem.op != "conv":
+        return f"it computes convolutions, not {problem.op}"
+    if problem.layout != "channels_first":
+        return "it reads planes (channels_first)"
+    if problem.groups > 1:
+        return f"it reads all channels of a pixel, but there are {problem.groups} groups"
+    if dense_rows.is_pointwise(problem):
+        return "a pointwise layer needs no strip"
+    if problem.in_channels > MOST_CHANNELS:
+        return f"{problem.in_channels} input channels are more than {MOST_CHANNELS}"
+    return None
+
+
+def variants(problem: Problem, target: Target) -> Sequence[Tile]:
+    """As for ``dense_rows``, up to four vectors."""
+    return [tile for tile in dense_rows.variants(problem, target) if tile.vectors <= 4]
+
+
+# ---- the loop nest -------------------------------------------------------------------------------------------------
+def emit(problem: Problem, tile: Tile, target: Target) -> str:
+    """The module: one function, items are (chunk of blocks, picture, row of the other outer axes, strip, segment)."""
+    return _Kernel(problem, tile, target).write()
+
+
+class _Strip(NamedTuple):
+    """What an item covers."""
+
+    source: Value  # plane of the first channel, where column 0 of the input lies
+    out: Value  # the first output of the strip's first row, first channel
+    rows: Value
+    first_row: Value
+    column: Value  # first output column
+    vectors: Value
+    planes: list[tuple[Value, Value]]  # of the axes before the last two: first tap on data, and how many
+
+
+class _Kernel:
+    """Writes the kernel."""
+
+    def __init__(self, problem: Problem, tile: Tile, target: Target) -> None:
+        self.k = Kernel("run0", target, problem.dtype)
+        self.problem, self.tile = problem, tile
+        self.blocks = blocks_of(problem, tile)
+        names = (*NAMES, *(f"{name}{axis}" for axis in range(problem.ndim) for name in AXIS_NAMES))
+        self.w = {n.removesuffix(": ptr"): v for n, v in zip(names, self.k.words(*names), strict=True)}
+        self.strip = self.k.scratch
+        self.raw = self.k.byte_at(self.k.scratch, self.w["raw_at"])  # a line as it stands in the input
+        self.row_terms = problem.kernel_size[-1] * problem.in_channels
+        self.terms = prod(problem.kernel_size) * problem.in_channels
+
+    def write(self) -> str:
+        """The module's text."""
+        k, w = self.k, self.w
+        last = k.var(k.integer(-1))
+        with k.loop(k.first, k.last, carry=[last]) as item:
+            number = item // w["chunks"]
+            strip = self.locate(number)
+            with k.when(strip.vectors > 0):
+                with k.when(number.ne(last.value)):
+                    self.fill(strip)
+                low = (item % w["chunks"]) * w["chunk_blocks"]
+                high = k.minimum(low + w["chunk_blocks"], w["blocks"])
+                self.multiply(strip, low, high)
+            last.value = number
+        return k.module()
+
+    def locate(self, number: Value) -> _Strip:
+        """The strip with this number."""
+        k, w, problem = self.k, self.w, self.problem
+        ndim = problem.ndim
+        segment, rest = number % w["segments"], number // w["segments"]
+        column = segment * w["segment"] * k.lanes
+        vectors = k.minimum(w["vectors"] - segment * w["segment"], w["segment"])
+        first, rows, source = k.integer(0), k.integer(1), w["x"]
+        at = column
+        if ndim > 1:
+            first, rest = (rest % w["strips"]) * w["run"], rest // w["strips"]
+            rows = k.minimum(w[f"grid{ndim - 2}"] - first, w["run"])
+            at = at + first * w[f"grid{ndim - 1}"]
+        planes: list[tuple[Value, Value]] = []
+        size = w[f"grid{ndim - 1}"]
+        for axis in reversed(range(ndim - 2)):
+            size = size * w[f"grid{axis + 1}"]
+            place, rest = rest % w[f"grid{axis}"], rest // w[f"grid{axis}"]
+            origin = place * problem.stride[axis] - w[f"before{axis}"]
+            planes.insert(0, self.taps(axis, origin))
+            source, at = k.byte_at(source, origin * w[f"stride{axis}"]), at + place * size
+        source = k.byte_at(source, rest * w["batch_stride"])
+        out = k.at(k.byte_at(w["out"], rest * w["out_batch_stride"]), at)
+        return _Strip(source, out, rows, first, column, vectors, planes)
+
+    def taps(self, axis: int, origin: Value) -> tuple[Value, Value]:
+        """The first tap along an axis that is on data, and how many are."""
+        problem = self.problem
+        return taps_on_data(self.k, origin, self.w[f"size{axis}"], problem.dilation[axis], problem.kernel_size[axis])
+
+    # ---- the strip -------------------------------------------------------------------------------------------------
+    def fill(self, strip: _Strip) -> None:
+        """Copy the lines of the strip that lie in the picture: for each channel, plane of the kernel and line."""
+        k, w, problem = self.k, self.w, self.problem
+        ndim = problem.ndim
+        depth = prod(problem.kernel_size[:-2])
+        with k.loop(0, problem.in_channels, nonempty=True) as channel:
+            source = k.byte_at(strip.source, channel * w["channel_stride"])
+            if ndim == 1:
+                self.fill_line(strip, source, k.byte_at(self.strip, channel * w["line"]))
+                return
+            axis = ndim - 2
+            top = strip.first_row * problem.stride[axis] - w[f"before{axis}"]
+            planes = strip.planes[0] if strip.planes else (k.integer(0), k.integer(1))
+            with k.loop(planes[0], planes[0] + planes[1]) as plane:
+                start = source
+                if strip.planes:
+                    start = k.byte_at(source, plane * problem.dilation[0] * w["stride0"])
+                with k.loop(0, (strip.rows - 1) * problem.stride[axis] + self.reach(axis), nonempty=True) as line:
+                    place = top + line
+                    sink = k.byte_at(self.strip, ((channel * depth + plane) * w["lines"] + line) * w["line"])
+                    with k.when(place.below(w[f"size{axis}"])):
+                        self.fill_line(strip, k.byte_at(start, place * w[f"stride{axis}"]), sink)
+
+    def reach(self, axis: int) -> int:
+        """Input positions that one output spans."""
+        return (self.problem.kernel_size[axis] - 1) * self.problem.dilation[axis] + 1
+
+    def fill_line(self, strip: _Strip, source: Value, sink: Value) -> None:
+        """One line: with zeros around it, and sorted by remainder."""
+        k, w, problem = self.k, self.w, self.problem
+        last, step, lanes = problem.ndim - 1, problem.stride[-1], self.k.lanes
+        origin = strip.column * step - w[f"before{last}"]
+        length = strip.vectors * lanes + (self.reach(last) - 1) // step
+        base = k.at(source, origin)
+        low = k.maximum(k.integer(0) - origin, 0)
+        data = k.maximum(w[f"size{last}"] - origin - low, 0)
+        raw = sink if step == 1 else self.raw
+        with k.loop(0, length * step, lanes, nonempty=True) as at:
+            mask = (k.indices(lanes) + (at - low)).below(k.broadcast(data, lanes))
+            k.store_vector(k.load_vector(k.at(base, at), mask=mask), k.at(raw, at))
+        if step == 1:
+            return
+        apart = w["line"] // (k.bytes * len(remainders(problem)))
+        with k.loop(0, length, lanes, nonempty=True) as at:
+            for place, values in enumerate(self.sorted_by_remainder(k.at(raw, at * step))):
+                k.store_vector(values, k.at(k.at(sink, apart * place), at))
+
+    def sorted_by_remainder(self, raw: Value) -> list[Value]:
+        """Of stride x lanes values, one vector for each remainder that is needed."""
+        k, step, lanes = self.k, self.problem.stride[-1], self.k.lanes
+        wanted = remainders(self.problem)
+        if step & (step - 1) == 0 and len(wanted) * 4 > step:
+            rows = [k.load_vector(k.at(raw, lanes * row)) for row in range(step)]
+            return [values for place, values in enumerate(self.halved(rows)) if place in wanted]
+        found = []
+        for first in wanted:
+            vector = k.zero()
+            for lane in range(lanes):
+                vector = k.insert(vector, k.load(k.at(raw, first + lane * step)), lane)
+            found.append(vector)
+        return found
+
+    def halved(self, rows: list[Value]) -> list[Value]:
+        """Vectors that follow one another, sorted by remainder by their number (a power of two)."""
+        k, lanes = self.k, self.k.lanes
+        if len(rows) == 1:
+            return rows
+        even, odd = (
+            self.halved(
+                [k.shuffle(a, b, range(half, 2 * lanes, 2)) for a, b in zip(rows[::2], rows[1::2], strict=True)]
+            )
+            for half in (0, 1)
+        )
+        return [values for pair in zip(even, odd, strict=True) for values in pair]
+
+    # ---- the sums --------------------------------------------------------------------------------------------------
+    def multiply(self, strip: _Strip, low: Value, high: Value) -> None:
+        """All outputs of a strip: block by block, so that planes are written one after another."""
+        k, blocks = self.k, self.blocks
+        with k.loop(low, k.minimum(high, blocks.full)) as block:
+            self.block_of(strip, block, sum(blocks.main))
+        if blocks.tail:
+            with k.when(high > blocks.full):
+                self.block_of(strip, k.integer(blocks.full), sum(blocks.tail))
+
+    def block_of(self, strip: _Strip, block: Value, channels: int) -> None:
+        """One block of output channels."""
+        k, w, problem = self.k, self.w, self.problem
+        ndim, most = problem.ndim, self.tile.vectors
+        first = block * sum(self.blocks.main)
+        bias = k.at(w["packed"], first)
+        weights = k.at(w["packed"], first * self.terms + self.blocks.lanes)
+        tiles = (strip.vectors + (most - 1)) // most
+        with k.loop(0, strip.rows, nonempty=True) as row:
+            inner: list[tuple[Value, Value]] = []
+            base = self.strip
+            if ndim > 1:
+                axis = ndim - 2
+                inner = [self.taps(axis, (strip.first_row + row) * problem.stride[axis] - w[f"before{axis}"])]
+                base = k.byte_at(base, row * problem.stride[axis] * w["line"])
+            valid = valid_terms(k, problem, self.row_terms, [*strip.planes, *inner])
+            out = k.byte_at(k.at(strip.out, row * w[f"grid{ndim - 1}"]), first * w["plane"])
+            left = w[f"grid{ndim - 1}"] - strip.column
+            with k.loop(0, tiles, nonempty=True) as tile:
+                start, stop = tile * strip.vectors // tiles, (tile + 1) * strip.vectors // tiles
+                at = start * k.lanes
+
+                def write(vectors: int, at: Value = at, valid: Valid = valid, base: Value = base) -> None:
+                    sums = self.sums(valid, k.at(base, at), bias, weights, vectors, channels)
+                    for channel, values in enumerate(sums):
+                        spot = k.at(k.byte_at(out, w["plane"] * channel), at)
+                        for number, total in enumerate(values):
+                            value = activate(k, problem.activation, total.value)
+                            mask = k.mask(left - at - number * k.lanes) if number == vectors - 1 else None
+                            k.store_vector(value, k.at(spot, number * k.lanes), mask=mask)
+
+                k.switch(stop - start, range(1, most + 1), write)
+
+    def sums(
+        self, valid: Valid, base: Value, bias: Value, weights: Value, vectors: int, channels: int
+    ) -> list[list[Var]]:
+        """The sums of a tile: one list of vectors for each channel."""
+        k, w = self.k, self.w
+        totals = [
+            [k.var(k.broadcast(k.load(k.at(bias, channel)))) for _ in range(vectors)] for channel in range(channels)
+        ]
+        flat = [total for row in totals for total in row]
+        with k.loop(0, valid.runs, carry=flat) as run:
+            first = valid.first + run * valid.apart
+            with k.loop(first, first + valid.length, carry=flat) as term:
+                spot = k.at(weights, term * channels)
+                pixels = k.byte_at(base, k.load(k.word_at(w["offsets"], term), "i64", invariant=True))
+                values = [k.load_vector(k.at(pixels, number * k.lanes)) for number in range(vectors)]
+                for channel, row in enumerate(totals):
+                    weight = k.broadcast(k.load(k.at(spot, channel)))
+                    for value, total in zip(values, row, strict=True):
+                        total.value = k.fma(value, weight, total.value)
+        return totals
+
+
+# ---- run-time sizes ------------------------------------------------------------------------------------------------
+def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> Schedule:
+    """Strips and offsets of one shape."""
+    item, lanes, ndim = problem.numpy_dtype().itemsize, target.lanes(problem.dtype), problem.ndim
+    blocks, step = blocks_of(problem, tile), problem.stride[-1]
+    wanted, reach = remainders(problem), (problem.kernel_size[-1] - 1) * problem.dilation[-1]
+    vectors = ceil_div(sizes.out_size[-1], lanes)
+    above = sizes.batch * prod(sizes.out_size[:-2]) if ndim > 1 else sizes.batch
+    height = sizes.out_size[-2] if ndim > 1 else 1
+    depth = problem.in_channels * prod(problem.kernel_size[:-2])
+
+    most = target.l2_bytes // STRIP
+
+    def pitch(count: int) -> int:
+        """Bytes of the part of a line that so many vectors of outputs read, for one remainder."""
+        return ceil_div(count * lanes + reach // step + 1, lanes) * lanes * item
+
+    def lines(run: int) -> int:
+        return (
+            (run - 1) * problem.stride[-2] + (problem.kernel_size[-2] - 1) * problem.dilation[-2] + 1 if ndim > 1 else 1
+        )
+
+    segment = vectors
+    while segment > tile.vectors and depth * lines(1) * pitch(segment) * len(wanted) > most:
+        segment = ceil_div(segment, 2)
+    if above * height < 4 * threads:  # few rows: the threads share a row
+        segment = min(segment, ceil_div(ceil_div(vectors, ceil_div(4 * threads, max(1, above * height))), tile.vectors))
+        segment = max(segment, 1) * tile.vectors if segment < vectors else segment
+    segment = max(1, min(segment, vectors))
+    segments = ceil_div(vectors, segment)
+    run = max(1, share(height * above, threads, 4))
+    run = min(run, max(1, height))
+    while run > 1 and depth * lines(run) * pitch(segment) * len(wanted) > most:
+        run -= 1
+    run = ceil_div(height, ceil_div(height, run)) if height else 1
+    strips = ceil_div(height, run)
+    line = pitch(segment) * len(wanted)
+    strides = [stride * item for stride in sizes.x_strides]
+    offsets = _offsets(problem, pitch(segment), lines(run))
+    per_axis: list[int] = []
+    for axis in range(ndim):
+        per_axis += [sizes.in_size[axis], sizes.out_size[axis], sizes.padding[axis][0], strides[axis + 2]]
+    items = above * strips * segments
+    chunks = min(blocks.count, ceil_div(2 * threads, max(items, 1))) if threads > 1 and items < 2 * threads else 1
+    chunk_blocks = ceil_div(blocks.count, chunks)
+    chunks = ceil_div(blocks.count, chunk_blocks)
+    table = table_of(offsets)
+    strip = depth * lines(run) * line
+    raw = pitch(segment) * step + lanes * item if step > 1 else 0
+    plane = sizes.out_plane * item
+    arguments = words(
+        table, strips, run, segments, segment, vectors, blocks.count, chunk_blocks, chunks, strides[0], strides[1],
+        plane * problem.out_channels, plane, line, lines(run), strip, *per_axis,
+    )  # fmt: skip
+    reason = f"{items} strips of {run} rows x {segment} vectors, {blocks.count} blocks in {chunks} chunk(s)"
+    scratch = ceil_div(strip + raw, 64) * 64
+    return Schedule(arguments, (Phase("run0", items * chunks),), scratch, tables=(table,), reason=reason)
+
+
+def _offsets(problem: Problem, pitch: int, lines: int) -> list[int]:
+    """How far from the strip's start each term's value lies, in bytes: by tap, then channel."""
+    item, step, wanted = problem.numpy_dtype().itemsize, problem.stride[-1], remainders(problem)
+    line = pitch * len(wanted)
+    planes = prod(problem.kernel_size[:-2])
+    rows = problem.kernel_size[-2] if problem.ndim > 1 else 1
+    spread = problem.dilation[-2] if problem.ndim > 1 else 1
+    columns = []
+    for tap in range(problem.kernel_size[-1]):
+        index, place = divmod(tap * problem.dilation[-1], step)
+        columns.append(wanted.index(place) * pitch + index * item)
+    return [
+        ((channel * planes + plane) * lines + row * spread) * line + column
+        for plane in range(planes)
+        for row in range(rows)
+        for column in columns
+        for channel in range(problem.in_channels)
+    ]
+
+
+ENDS = 0.85  # of the time that the same products take where each tap is a loop of its own, as in dense_planar
+TILE_CYCLES = 60  # what a tile takes for each block besides its terms
+
+
+@lru_cache(maxsize=256)
+def _cycles(vectors: int, tile: Tile, channels: int, terms: float) -> float:
+    """Half cycles (one product each) of one row."""
+    full, rest = divmod(channels, tile.channels)
+    tiles = ceil_div(vectors, tile.vectors)
+    total = 0.0
+    for number in range(tiles):
+        count = vectors * (number + 1) // tiles - vectors * number // tiles
+        for width, times in ((tile.channels, full), (rest, 1)):
+            if width:
+                total += times * (terms * max(count * width, count + width + 2) + 2 * TILE_CYCLES)
+    return total
+
+
+def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
+    """Seconds: for each term a tile's products, or its loads where two at a time take longer; and copying the strip."""
+    if 0 in sizes.out_size:
+        return 0.0
+    terms = prod(problem.kernel_size) * problem.in_channels * dense.share_on_data(problem, sizes, problem.ndim - 1)
+    rows = sizes.batch * prod(sizes.out_size[:-1])
+    vectors = ceil_div(sizes.out_size[-1], target.lanes(problem.dtype))
+    copied = 6 * prod(problem.kernel_size[:-1]) * problem.in_channels * vectors * problem.stride[-1]
+    products = ENDS * _cycles(vectors, tile, problem.out_channels, terms)
+    return rows * (products / target.vector_rate + copied / CLOCK) / threads
+
+
+DENSE_NEAR_PLANAR = Algorithm("dense_near_planar", fits, variants, emit, pack, schedule, cost, rows_contiguous)
