@@ -41,4 +41,4 @@ def draw(rows: Sequence[Row], machine: Ceilings, layout: str, path: Path) -> Non
 
 def _share(row: Row, machine: Ceilings, *, ours: bool) -> float:
     seconds = row.ours if ours else row.peers[row.fastest or ""]
-    return 100 * row.work.limit_s(machine) / (seconds or float("inf"))
+    return 100 * row.limit_s(machine) / (seconds or float("inf"))

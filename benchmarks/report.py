@@ -37,8 +37,9 @@ page from the results. float32, {threads} threads for every library.
 - **channels_last** is compared with the fastest of all of these, **channels_first** with the fastest that takes NCHW.
 - **ratio** is the fastest peer's time over polyconv's: above 1, polyconv is faster.
 - **GFLOP/s** are two for each multiply-accumulate of the layer's defining sum. **Of limit**: the least time for a
-  direct method, over the time taken. That least time is the products whose input is real data at this machine's
-  measured peak, or input, weights and output moved once at its measured copy rate for that size, whichever is longer.
+  direct method, over the time taken. That least time is the products whose input is real data at the rate of a
+  multiply-add loop that is timed in the same rounds and taken at the same percentile (the clock moves by tenths within
+  seconds), or input, weights and output moved once at the measured copy rate for that size, whichever is longer.
   Methods with fewer multiplications (Winograd) can pass 100 %.
 """
 

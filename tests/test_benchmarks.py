@@ -478,6 +478,22 @@ def test_a_row_shows_time_ratio_rate_and_share(results: Results) -> None:
     assert shown["of limit"] == f"{row.work.limit_s(MACHINE) / 1e-6:.0%}"
 
 
+def test_the_limit_is_that_of_the_same_rounds(results: Results) -> None:
+    row = tables.rows_of(results, "channels_last")[0]
+    results.rows[row.name]["results"]["polyconv_channels_last"]["peak_flops_s"] = MACHINE.flops_s / 4
+    slower = tables.rows_of(results, "channels_last")[0]
+    assert slower.limit_s(MACHINE) == 2 * row.work.macs_on_data / (MACHINE.flops_s / 4) > row.limit_s(MACHINE)
+
+
+def test_a_multiply_add_loop_runs_in_the_rounds_of_polyconv_alone() -> None:
+    case = case_of("conv 3x3 4 same", (1, 4, 8, 8))
+    with session.Session(by_definition) as running:
+        found = running.measure(case, ["polyconv"], session.Effort(1, 0.01, 5))["polyconv"]
+    assert found.peak_flops_s is not None
+    assert 1e8 < found.peak_flops_s == found.to_json()["peak_flops_s"]
+    assert all(rate > 1e8 for rate in ceilings.flops_rates(0.001, turns=1000))
+
+
 def test_the_summary_names_what_was_wrong_and_what_was_left_out(results: Results) -> None:
     text = report.summary(results)
     assert "## Wrong or failed\n\n- standard/a, openvino: wrong answer: differs\n" in text

@@ -72,16 +72,20 @@ def measure(seconds: float = 2.0) -> Ceilings:
     target, threads = host(), threads_allowed()
     share = seconds / (len(COPY_SIZES) + 2)
     copies = {size: _copy_rate(target, threads, size, share) for size in COPY_SIZES}
-    return Ceilings(threads, _flops_rate(target, threads, 2 * share), copies)
+    return Ceilings(threads, max(flops_rates(2 * share)), copies)
 
 
-def _flops_rate(target: Target, threads: int, seconds: float) -> float:
+def flops_rates(seconds: float, turns: int = 100_000) -> list[float]:
+    """FLOP/s of many short runs of the multiply-add loop on all threads, one after another for this long.
+
+    A processor's clock moves by tenths within seconds: what ran next to this is compared with this.
+    """
+    target, threads = host(), threads_allowed()
     kernel = _load(fma_ir(target), "fma", target, ctypes.c_void_p, ctypes.c_int64)
     lanes = target.lanes("float32")
     sinks = [np.zeros(lanes, np.float32) for _ in range(threads)]
-    turns = 100_000
-    best = _fastest([partial(kernel, sink.ctypes.data, turns) for sink in sinks], seconds)
-    return threads * turns * _ACCUMULATORS * lanes * 2 / best
+    spans = _spans([partial(kernel, sink.ctypes.data, turns) for sink in sinks], seconds)
+    return [threads * turns * _ACCUMULATORS * lanes * 2 / span for span in spans]
 
 
 def _copy_rate(target: Target, threads: int, size: int, seconds: float) -> float:
@@ -98,15 +102,15 @@ def _copy_rate(target: Target, threads: int, size: int, seconds: float) -> float
         for _ in range(repeats):
             ctypes.memmove(b, a, part)
 
-    best = _fastest(loops, seconds / 2)
+    best = min(_spans(loops, seconds / 2))
     if part >= 2**20:  # below, the price of the call would be measured
-        best = min(best, _fastest([partial(moves, a, b) for a, b in ends], seconds / 2))
+        best = min(best, *_spans([partial(moves, a, b) for a, b in ends], seconds / 2))
     return 2 * part * threads * repeats / best
 
 
-def _fastest(works: Sequence[Callable[[], None]], seconds: float) -> float:
-    """Run the pieces of work at the same time, again and again; the shortest time from first start to last end."""
-    best, end = float("inf"), time.perf_counter() + seconds
+def _spans(works: Sequence[Callable[[], None]], seconds: float) -> list[float]:
+    """Run the pieces of work at the same time, again and again; the times from first start to last end."""
+    found, end = [], time.perf_counter() + seconds
     barrier = threading.Barrier(len(works))
     spans: list[tuple[float, float]] = [(0.0, 0.0)] * len(works)
 
@@ -123,9 +127,9 @@ def _fastest(works: Sequence[Callable[[], None]], seconds: float) -> float:
         one(0)
         for worker in workers:
             worker.join()
-        best = min(best, max(stop for _, stop in spans) - min(start for start, _ in spans))
+        found.append(max(stop for _, stop in spans) - min(start for start, _ in spans))
         if time.perf_counter() >= end:
-            return best
+            return found
 
 
 def _load(ir: str, symbol: str, target: Target, *arguments: Any) -> _Kernel:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from polyconv._checks import choice
@@ -103,7 +103,10 @@ def race(
     ]
     with Session(by_definition) as session:
         results = session.measure(case, variants, effort)
-    return Race(case, work_of(case), measure(1.0), dict(sorted(results.items(), key=_order)))
+    peak = next((result.peak_flops_s for result in results.values() if result.peak_flops_s), None)
+    machine = measure(1.0)
+    machine = replace(machine, flops_s=peak or machine.flops_s)
+    return Race(case, work_of(case), machine, dict(sorted(results.items(), key=_order)))
 
 
 def available() -> list[str]:

@@ -22,7 +22,7 @@ import numpy as np
 from polyconv.run.bench.case import Case, Weights, sample_arrays
 from polyconv.run.bench.disturbance import busy_s, disturbed
 from polyconv.run.bench.peers import LIBRARIES, library_of
-from polyconv.run.bench.timing import Timing
+from polyconv.run.bench.timing import LOW_PERCENTILE, Timing
 from polyconv.run.cpu.cores import threads_allowed
 from polyconv.run.problem import Array
 
@@ -31,6 +31,7 @@ from polyconv.run.problem import Array
 TOLERANCE = 2e-4
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLYCONV_NUM_THREADS")
 _PAUSE = 0.25  # seconds between two attempts at a disturbed round
+_PEAK_SHARE = 0.2  # of a round's time for one variant, on the multiply-add loop that its arithmetic is measured by
 _PATIENCE = 180.0  # seconds a library may take for one request
 
 Reference = Callable[[Case, Array, Sequence[Weights]], Array]
@@ -135,10 +136,12 @@ class Result:
     error: float | None = None  # largest difference from the reference, as a share of its largest value
     problem: str | None = None
     disturbed: int = 0  # rounds during which somebody else used the machine, however often they were tried
+    peak_flops_s: float | None = None  # of a multiply-add loop in the same rounds (polyconv's own process)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values: seconds (20th percentile, median), samples, error, problem; what is None or 0 is left out."""
         row: dict[str, Any] = {"error": self.error, "problem": self.problem, "disturbed": self.disturbed or None}
+        row["peak_flops_s"] = self.peak_flops_s
         if self.timing is not None:
             row |= {"low_s": self.timing.low, "median_s": self.timing.median, "samples": len(self.timing.seconds)}
         return {name: value for name, value in row.items() if value is not None}
@@ -226,14 +229,20 @@ class Session:
             results = {variant: self._prepare(case, variant, folder, expected) for variant in variants}
         right = [variant for variant, result in results.items() if result.problem is None]
         seconds: dict[str, list[float]] = {variant: [] for variant in right}
+        ours = [variant for variant in right if library_of(variant) == "polyconv"]
+        peaks: list[float] = []
         for turn in range(effort.rounds):
             first = turn % max(1, len(right))
             for variant in right[first:] + right[:first]:
                 if results[variant].problem is None:
                     seconds[variant] += self._time(variant, effort, results)
+            if ours:
+                peaks += self.worker("polyconv").ask("peak", seconds=effort.budget_s * _PEAK_SHARE)["flops_s"]
         for variant in right:
             if results[variant].problem is None:
                 results[variant] = replace(results[variant], timing=Timing(tuple(seconds[variant])))
+        for variant in ours:
+            results[variant] = replace(results[variant], peak_flops_s=float(np.percentile(peaks, 100 - LOW_PERCENTILE)))
         for library in {library_of(variant) for variant in variants}:
             if library in self._workers and self._workers[library].alive:
                 self._workers[library].ask("drop")

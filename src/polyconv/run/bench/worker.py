@@ -17,6 +17,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from polyconv.run.bench.case import Case, Weights
+from polyconv.run.bench.ceilings import flops_rates
 from polyconv.run.bench.peers import LIBRARIES, Run
 from polyconv.run.bench.timing import time_calls
 from polyconv.run.cpu.cores import threads_allowed
@@ -40,6 +41,7 @@ def serve(library: str, requests: TextIO, answers: TextIO) -> None:
         "version": lambda request: {"version": LIBRARIES[library].version()},
         "prepare": lambda request: _prepare(library, request, runs),
         "time": lambda request: _time(runs[request["variant"]], request),
+        "peak": lambda request: {"flops_s": flops_rates(request["seconds"])},
         "drop": lambda request: _drop(runs),
     }
     for line in requests:
