@@ -40,10 +40,10 @@ LAYERS = {
     "planes": ("conv", 512, 512, (3, 3), 1, 512, FIRST),
     "pooling": ("max_pool", 512, 512, (3, 3), 1, 512, LAST),
     "subpixel": ("conv_transpose", 64, 1, (6, 6), 3, 1, LAST),
-    "winograd": ("conv", 16, 512, (3, 3), 1, 1, LAST),
-    "winograd_planar": ("conv", 16, 512, (3, 3), 1, 1, FIRST),
+    "winograd": ("conv", 16, 64, (3, 3), 1, 1, LAST),
+    "winograd_planar": ("conv", 16, 64, (3, 3), 1, 1, FIRST),
 }
-MANY = 50_000  # threads, so that items are small; Winograd's are, and with many threads it has two phases
+MANY = 50_000  # threads, so that items are small; Winograd's are, and many threads divide channels too
 ROUNDS = {"fourier", "fourier_depthwise"}  # these hand a piece of the picture to all threads at a time
 CUT = {"dense"}  # with padding they may work region by region of all pictures: the last items are not the last picture
 SIZE = (9, 7)

@@ -325,9 +325,10 @@ class CompiledLayer:
             for found, tile in self.choices
         ]
         place = min(range(len(costs)), key=costs.__getitem__)
-        algorithm, _ = self.choices[place]
+        algorithm, best = self.choices[place]
         for number, (other, tile) in enumerate(self.choices):  # a tile at hand, where that costs little: the same bits
-            if other is algorithm and (other.name, tile) in self._packed and costs[number] < KEEP_TILE * costs[place]:
+            alike = other is algorithm and other.rounding(tile) == algorithm.rounding(best)
+            if alike and (other.name, tile) in self._packed and costs[number] < KEEP_TILE * costs[place]:
                 place = number
                 break
         tile = self.choices[place][1]

@@ -21,6 +21,8 @@ To write one (see ``dense.py`` for an example):
    0 where it cannot run on pieces.
 9. ``packing`` is a model of the time that ``pack`` takes, for weights that are used once. The default is a copy's.
 10. ``symbols`` are the functions of the module, whatever the size: they are linked at once, and phases name them.
+11. ``rounding`` is equal for tiles that give the same bits: only among these may the engine take the one whose code is
+   at hand. The default is that all do.
 
 The first four words of ``args`` are always x, packed weights, out and workspace (pointers, filled in at each call by
 the engine); what follows is the algorithm's own: integers, and pointers to tables kept alive in ``Schedule.tables``.
@@ -123,6 +125,11 @@ def whole_only(problem: Problem, tile: Any, target: Target) -> int:
     return 0
 
 
+def alike(tile: Any) -> Hashable:
+    """Every tile gives the same bits."""
+    return None
+
+
 def copying(problem: Problem, tile: Any, target: Target) -> float:
     """Seconds to put the weights in another order."""
     return COPYING * prod(problem.weight_shape() or (0,))
@@ -150,6 +157,7 @@ class Algorithm:
     grain: Callable[[Problem, Any, Target], int] = each_row
     packing: Callable[[Problem, Any, Target], float] = copying
     symbols: tuple[str, ...] = ("run0",)
+    rounding: Callable[[Any], Hashable] = alike
 
 
 def aligned(shape: tuple[int, ...] | int, dtype: Any) -> Array:

@@ -6,14 +6,14 @@ channels the products are one matrix product for each point: that is where the t
 for m^d outputs instead of r^d taps each: F(4x4, 3x3) multiplies 36 times where the definition needs 144.
 
     for a block of T tiles:   V[point, tile, channel] = transform of the tile's inputs
-    for each block of output channels, for each point:  M[point, tile, out] = V[point] @ U[point]
-    and for each tile:        out = transform back of M[:, tile], + bias, activation
+    for some blocks of output channels, for each point, for each of the blocks:
+                              M[block, point, tile, out] = V[point] @ U[block, point]
+    and for each tile:        out = transform back of M[block, :, tile], + bias, activation
 
-V lies in a thread's scratch where there are many tiles ("run1" does it all, the *fused* way), or in the shared
-workspace where there are few and the work is split over output channels ("run0", a barrier, then "run1"). Axes that
-are not short keep their taps as a longer sum. A dilated axis is d interleaved pictures: a tile's positions lie d
-apart. Inputs on padding are read from a row of zeros, outputs beyond the border are written to a row of trash: every
-tile runs the same code.
+V and M lie in a thread's scratch, whatever the threads share out between them (`winograd_tiles.cut_work`): tiles, or,
+where those are few, output channels. Axes that are not short keep their taps as a longer sum. A dilated axis is d
+interleaved pictures: a tile's positions lie d apart. Inputs on padding are read from a row of zeros, outputs beyond the
+border are written to a row of trash: every tile runs the same code.
 
 The result is not exact on integers; see docs/engine.md for the measured error. The order of every sum depends on the
 place in the picture alone.
@@ -31,16 +31,15 @@ from polyconv.run.cpu.algorithms.winograd_kernel import WinogradKernel
 from polyconv.run.cpu.algorithms.winograd_tiles import (
     Shape,
     Tile,
-    blocking,
-    chunking,
     cost,
+    cut_work,
     grain,
     obstacle,
-    own_bytes,
     pack,
     packing,
+    reason,
+    rounding,
     shape_of_tiles,
-    v_bytes_of,
     variants,
 )
 from polyconv.run.cpu.emit import Value, join
@@ -56,9 +55,9 @@ def fits(problem: Problem, target: Target) -> str | None:
 
 
 def emit(problem: Problem, tile: Tile, target: Target) -> str:
-    """The module: ``run0`` transforms tiles into the workspace, ``run1`` multiplies (after transforming, if fused)."""
+    """The module: ``transform`` transforms tiles, ``run0`` calls it for a block of them, and multiplies."""
     shape = shape_of_tiles(problem, tile, target)
-    first, second = PixelKernel("run0", shape, target), PixelKernel("run1", shape, target)
+    first, second = PixelKernel("transform", shape, target), PixelKernel("run0", shape, target)
     first.write_transforms()
     second.write_products()
     return join([first.k, second.k])
@@ -123,7 +122,7 @@ class PixelKernel(WinogradKernel):
         """Runs are single tiles here."""
         k, shape = self.k, self.shape
         self.point_inputs(cluster, number)
-        stride = self.w["block_tiles"] * shape.row  # from point to point
+        stride = self.w["v_point"]  # from point to point
         target = k.at(v, place * shape.row)
         whole, rest = divmod(shape.channels, shape.lanes)
         with k.loop(0, len(shape.summed)) as tap:
@@ -153,13 +152,13 @@ class PixelKernel(WinogradKernel):
 
     # -- back to outputs
     def inverse_run(
-        self, lanes: tuple[int, ...], stored: int, number: Value, place: Value, bias: Value, channel: Value
+        self, lanes: tuple[int, ...], stored: int, m: Value, number: Value, place: Value, bias: Value, channel: Value
     ) -> None:
         """Runs are single tiles here."""
         k, w, shape = self.k, self.w, self.shape
         self.point_outputs(number)
-        stride = w["block_tiles"] * shape.width
-        row = k.at(self.m, place * shape.width)
+        stride = w["m_point"]
+        row = k.at(m, place * shape.width)
         short = [(axis, found.inverse) for axis, found in enumerate(shape.short) if found]
         at = 0
         for index, n in enumerate(lanes):
@@ -196,9 +195,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     counts = [len(found) for found in starts]
     tiles = sizes.batch * product(counts)
     out_blocks = shape.blocks.count * problem.groups
-    block, fused = blocking(shape, target, tiles, threads, item)
-    blocks = -(-tiles // block)
-    chunk, chunks, *order = chunking(shape, target, fused, block, blocks, threads)
+    work = cut_work(shape, target, tiles, 1, threads)
     out_stride, at = problem.out_channels * item, sum(counts)
     axes: list[int] = []
     for axis in reversed(range(problem.ndim)):
@@ -208,33 +205,13 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
         out_stride *= sizes.out_size[axis]
     table = table_of(itertools.chain(*starts))
     arguments = words(
-        table,
-        tiles,
-        block,
-        blocks,
-        int(fused),
-        1,
-        chunk,
-        out_blocks,
-        *order,
-        chunks,
-        sizes.x_strides[0] * item,
-        out_stride,
-        *axes,
-    )
-    v_bytes = v_bytes_of(shape, blocks * block)
-    scratch = _pointer_bytes(shape) + _trash_lanes(shape) * item + own_bytes(shape, block, fused)
-    steps = [Phase("run1", blocks * chunks)]
-    if not fused:
-        steps.insert(0, Phase("run0", tiles))
-    name = "x".join(map(str, shape.outputs))
-    saved = product(problem.kernel_size) * product(shape.outputs) / (shape.points * len(shape.summed))
-    reason = f"{saved:.2g} times fewer multiplications with {tiles} tiles of {name}, " + (
-        f"{block} at a time" if fused else "all transformed first"
-    )
-    return Schedule(arguments, tuple(steps), scratch, 0 if fused else v_bytes, (table,), reason)
+        table, tiles, work.block, work.blocks, 1, work.chunk, work.together, out_blocks, work.v_point, work.m_point,
+        work.m_block, sizes.x_strides[0] * item, out_stride, *axes,
+    )  # fmt: skip
+    scratch = _pointer_bytes(shape) + _trash_lanes(shape) * item + work.bytes
+    return Schedule(arguments, (Phase("run0", work.items),), scratch, 0, (table,), reason(shape, tiles, work))
 
 
 WINOGRAD = Algorithm(
-    "winograd", fits, variants, emit, pack, schedule, cost, pixels_contiguous, grain, packing, ("run0", "run1")
+    "winograd", fits, variants, emit, pack, schedule, cost, pixels_contiguous, grain, packing, rounding=rounding
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from polyconv.run.cpu.algorithms.blocks import fetch_stream
 from polyconv.run.cpu.algorithms.cook_toom import Matrix
@@ -17,8 +18,8 @@ from polyconv.run.cpu.emit import Kernel, Value
 from polyconv.run.cpu.target import Target
 
 NAMES = (
-    *FIXED_WORDS, "starts: ptr", "tiles", "block_tiles", "blocks", "fused", "run", "chunk", "out_blocks",
-    "block_step", "chunk_step", "chunks", "batch_stride", "out_batch_stride",
+    *FIXED_WORDS, "starts: ptr", "tiles", "block_tiles", "blocks", "run", "chunk", "together", "out_blocks",
+    "v_point", "m_point", "m_block", "batch_stride", "out_batch_stride",
 )  # fmt: skip
 AXIS_NAMES = ("count", "at", "before", "size", "stride", "out_size", "out_stride")  # strides in bytes
 
@@ -35,6 +36,16 @@ def tile_origin(k: Kernel, w: dict[str, Value], ndim: int, number: Value) -> tup
         places.insert(0, k.load(k.word_at(w["starts"], place), "i64"))
         rest = rest // w[f"count{axis}"]
     return rest, places
+
+
+class Place(NamedTuple):
+    """A block of output channels: its number within its group, bias, weights, first input and output channel."""
+
+    inner: Value
+    bias: Value
+    u: Value
+    inputs: Value
+    channel: Value
 
 
 class WinogradKernel(ABC):
@@ -61,7 +72,7 @@ class WinogradKernel(ABC):
 
     @abstractmethod
     def inverse_run(
-        self, lanes: tuple[int, ...], stored: int, number: Value, place: Value, bias: Value, channel: Value
+        self, lanes: tuple[int, ...], stored: int, m: Value, number: Value, place: Value, bias: Value, channel: Value
     ) -> None:
         """Transform ``run`` tiles of M back, add the bias, activate, and store them."""
 
@@ -72,24 +83,17 @@ class WinogradKernel(ABC):
 
     # -- the transform of the inputs
     def write_transforms(self) -> None:
-        """Items are runs of tiles, of each cluster; the fused way, V is the thread's own and holds one block."""
+        """Items are runs of tiles, of each cluster; V is the thread's own and holds one block."""
         k, w, several = self.k, self.w, self.shape.clusters > 1
         runs = w["tiles"] // w["run"]
         with k.loop(k.first, k.last) as item:
             cluster = item // runs if several else k.integer(0)
             number = (item % runs if several else item) * w["run"]
-            shared = k.at(w["workspace"], (number // w["block_tiles"]) * self.v_size())
-            v = k.select(w["fused"].ne(0), self.own_v(), shared)
-            self.transform_run(cluster, number, number % w["block_tiles"], v)
+            self.transform_run(cluster, number, number % w["block_tiles"], self.v())
 
-    def v_size(self) -> Value:
-        """Elements of V for one block of tiles."""
-        return self.w["block_tiles"] * (self.shape.points * self.shape.row)
-
-    def own_v(self) -> Value:
-        """Where V starts in scratch, behind M and a row that the products may write for nothing."""
-        shape = self.shape
-        return self.k.at(self.m, self.w["block_tiles"] * (shape.points * shape.width) + shape.width)
+    def v(self) -> Value:
+        """Where V starts in scratch, behind M."""
+        return self.k.at(self.m, self.w["m_block"] * self.w["together"])
 
     def along_axes(
         self,
@@ -118,57 +122,78 @@ class WinogradKernel(ABC):
 
     # -- the products
     def write_products(self) -> None:
-        """Items are blocks of tiles and chunks of output blocks (of clusters, where there are several).
-
-        Which of them is innermost is for the words to say: `block_step` and `chunk_step` items apart.
-        """
+        """Items are chunks of output blocks (of clusters, where there are several), and blocks of tiles in each."""
         k, w, shape = self.k, self.w, self.shape
         with k.loop(k.first, k.last) as item:
-            block = (item // w["block_step"]) % w["blocks"]
-            start = block * w["block_tiles"]
+            start = item % w["blocks"] * w["block_tiles"]
             count = k.minimum(w["tiles"] - start, w["block_tiles"])
-            fused = w["fused"].ne(0)
-            v = k.select(fused, self.own_v(), k.at(w["workspace"], block * self.v_size()))
 
             def transform(cluster: Value | None) -> None:
                 runs = start // w["run"]
                 if cluster is not None:
                     runs = runs + cluster * (w["tiles"] // w["run"])
-                k.call("run0", "void", k.args, runs, runs + count // w["run"], k.scratch)
+                k.call("transform", "void", k.args, runs, runs + count // w["run"], k.scratch)
 
-            low = ((item // w["chunk_step"]) % w["chunks"]) * w["chunk"]
+            low = item // w["blocks"] * w["chunk"]
             if shape.clusters == 1:
-                with k.when(fused):
-                    transform(None)
-                with k.loop(low, k.minimum(low + w["chunk"], w["out_blocks"])) as out_block:
-                    self.multiply(out_block, start, count, v)
+                transform(None)
+                self.multiply(low, k.minimum(low + w["chunk"], w["out_blocks"]), start, count)
             else:
                 own = shape.cluster * shape.blocks.count
                 with k.loop(low, k.minimum(low + w["chunk"], k.integer(shape.clusters))) as cluster:
                     transform(cluster)
-                    with k.loop(cluster * own, (cluster + 1) * own, nonempty=True) as out_block:
-                        self.multiply(out_block, start, count, v)
+                    self.multiply(cluster * own, (cluster + 1) * own, start, count)
 
-    def multiply(self, out_block: Value, start: Value, count: Value, v: Value) -> None:
-        """One block of output channels for one block of tiles: choose the code for its width."""
+    def multiply(self, low: Value, high: Value, start: Value, count: Value) -> None:
+        """Blocks of output channels for one block of tiles, ``together`` at a time.
+
+        Point by point through those, so that V of a point is read from beyond the caches once for all of them; M holds
+        the products of all.
+        """
+        k, w, shape = self.k, self.w, self.shape
+        with k.loop(low, high, w["together"]) as first:
+            last = k.minimum(first + w["together"], high)
+            with k.loop(0, shape.points, nonempty=True) as point, k.loop(first, last, nonempty=True) as out_block:
+                place = self.place_of(out_block)
+                left = k.at(self.v(), point * w["v_point"] + place.inputs)
+                result = k.at(self.m, (out_block - first) * w["m_block"] + point * w["m_point"])
+
+                def products(lanes: tuple[int, ...], stored: int) -> None:
+                    right = k.at(place.u, point * (shape.depth * sum(lanes)))
+                    self.products(lanes, right, left, result, count)
+
+                self.by_width(place, products)
+            with k.loop(first, last, nonempty=True) as out_block:
+                place = self.place_of(out_block)
+                m = k.at(self.m, (out_block - first) * w["m_block"])
+
+                def inverse(lanes: tuple[int, ...], stored: int) -> None:
+                    with k.loop(0, count, w["run"], nonempty=True) as tile:
+                        self.inverse_run(lanes, stored, m, start + tile, tile, place.bias, place.channel)
+
+                self.by_width(place, inverse)
+
+    def place_of(self, out_block: Value) -> Place:
+        """Where a block of output channels has its weights, and what it reads."""
         k, blocks, groups = self.k, self.shape.blocks, self.problem.groups
         group = out_block // blocks.count if groups > 1 else k.integer(0)
         inner = out_block % blocks.count if groups > 1 else out_block
         lane = group * blocks.lanes + inner * sum(blocks.main)
-        channel = group * blocks.channels + inner * sum(blocks.main)
-        bias = k.at(self.w["packed"], lane)
-        u = k.at(self.w["packed"], lane * (self.shape.points * self.shape.depth) + blocks.lanes * groups)
-        place = group % self.shape.cluster if self.shape.clusters > 1 else group
-        first = k.at(v, place * (self.problem.in_channels // groups))
+        member = group % self.shape.cluster if self.shape.clusters > 1 else group
+        return Place(
+            inner,
+            k.at(self.w["packed"], lane),
+            k.at(self.w["packed"], lane * (self.shape.points * self.shape.depth) + blocks.lanes * groups),
+            member * (self.problem.in_channels // groups),
+            group * blocks.channels + inner * sum(blocks.main),
+        )
 
-        def write(lanes: tuple[int, ...], stored: int) -> None:
-            self.products(lanes, u, first, count)
-            with k.loop(0, count, self.w["run"], nonempty=True) as place:
-                self.inverse_run(lanes, stored, start + place, place, bias, channel)
-
+    def by_width(self, place: Place, write: Callable[[tuple[int, ...], int], None]) -> None:
+        """The code for a block's width; ``write`` is given its vectors, and how many lanes of the last are stored."""
+        blocks = self.shape.blocks
         if blocks.full and blocks.tail:
-            k.choose(
-                inner < blocks.full,
+            self.k.choose(
+                place.inner < blocks.full,
                 lambda: write(blocks.main, blocks.main[-1]),
                 lambda: write(blocks.tail, blocks.last_count),
             )
@@ -177,28 +202,34 @@ class WinogradKernel(ABC):
         else:
             write(blocks.tail, blocks.last_count)
 
-    def products(self, lanes: tuple[int, ...], u: Value, v: Value, count: Value) -> None:
-        """M[point] = V[point] @ U[point] for every point, in runs of nearly equal length of up to ROWS tiles.
+    def products(self, lanes: tuple[int, ...], right: Value, left: Value, result: Value, count: Value) -> None:
+        """M = V @ U at one point for one block, in runs of nearly equal length of up to ROWS tiles.
 
         An odd number of rows is made even, to halve the code: the row too much is overwritten by what comes next, or
         is the spare one behind M; it reads what lies there.
         """
-        k, w, shape = self.k, self.w, self.shape
-        runs = (count + (ROWS - 1)) // ROWS
-        with k.loop(0, shape.points, nonempty=True) as point:
-            left = k.at(v, point * (w["block_tiles"] * shape.row))
-            right = k.at(u, point * (shape.depth * sum(lanes)))
-            result = k.at(self.m, point * (w["block_tiles"] * shape.width))
-            with k.loop(0, runs, nonempty=True) as run:
-                low = run * count // runs
-                rows = (run + 1) * count // runs - low
-                source, sink = k.at(left, low * shape.row), k.at(result, low * shape.width)
-                k.switch(
-                    (rows + 1) // 2, range(1, ROWS // 2 + 1), lambda r: self.product(lanes, 2 * r, source, right, sink)
-                )
+        k, shape = self.k, self.shape
+        runs, pairs = (count + (ROWS - 1)) // ROWS, (count + 1) // 2
+        with k.loop(0, runs, nonempty=True) as run:
+            low = run * pairs // runs * 2
+            rows = k.minimum((run + 1) * pairs // runs * 2, count) - low
+            source, sink = k.at(left, low * shape.row), k.at(result, low * shape.width)
+            part = (runs + (sum(lanes) * k.bytes - 1)) // runs
+            later = k.byte_at(k.at(right, shape.depth * sum(lanes)), run * part * shape.depth)
+            k.switch(
+                (rows + 1) // 2,
+                range(1, ROWS // 2 + 1),
+                lambda r: self.product(lanes, 2 * r, source, right, sink, later, part),
+            )
 
-    def product(self, lanes: tuple[int, ...], rows: int, left: Value, right: Value, result: Value) -> None:
-        """A few rows of the matrix product, all in registers."""
+    def product(
+        self, lanes: tuple[int, ...], rows: int, left: Value, right: Value, result: Value, later: Value, part: Value
+    ) -> None:
+        """A few rows of the matrix product, all in registers.
+
+        Weights that do not stay in the L2 are asked for a point ahead: each run asks for a part of them (from
+        ``later`` on, ``part`` bytes a turn), so that reading them is spread over all products.
+        """
         k, shape, width = self.k, self.shape, sum(lanes)
         starts = [sum(lanes[:v]) for v in range(len(lanes))]
         sums = [[k.var(k.zero(n)) for n in lanes] for _ in range(rows)]
@@ -206,11 +237,15 @@ class WinogradKernel(ABC):
         channels = self.problem.in_channels // self.problem.groups
         u_bytes = shape.points * shape.depth * shape.blocks.lanes * k.bytes
 
+        fetches = u_bytes > k.target.l2_bytes // 2 and not k.target.slow_vectors
+
         def terms(tap: Value | int, channel: Value) -> None:
             weights = k.at(right, (channel + tap * channels if len(shape.summed) > 1 else channel) * width)
             data = k.at(left, channel + tap * shape.padded if len(shape.summed) > 1 else channel)
             vectors = [k.load_vector(k.at(weights, at), n) for at, n in zip(starts, lanes, strict=True)]
             fetch_stream(k, weights, lanes, rows, u_bytes)
+            if fetches:
+                k.prefetch(k.byte_at(later, (channel + tap * channels) * part), locality=2)
             for row, totals in enumerate(sums):
                 value = k.load(k.at(data, row * shape.row))
                 for vector, total, n in zip(vectors, totals, lanes, strict=True):

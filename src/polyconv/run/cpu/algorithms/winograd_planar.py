@@ -28,16 +28,15 @@ from polyconv.run.cpu.algorithms.tiles import tile_starts
 from polyconv.run.cpu.algorithms.winograd_kernel import NAMES, WinogradKernel
 from polyconv.run.cpu.algorithms.winograd_tiles import (
     Tile,
-    blocking,
-    chunking,
     cost,
+    cut_work,
     grain,
     obstacle,
-    own_bytes,
     pack,
     packing,
+    reason,
+    rounding,
     shape_of_tiles,
-    v_bytes_of,
     variants,
 )
 from polyconv.run.cpu.emit import Value, join
@@ -55,9 +54,9 @@ def fits(problem: Problem, target: Target) -> str | None:
 
 
 def emit(problem: Problem, tile: Tile, target: Target) -> str:
-    """The module: ``run0`` transforms runs into the workspace, ``run1`` multiplies (after transforming, if fused)."""
+    """The module: ``transform`` transforms runs, ``run0`` calls it for a block of them, and multiplies."""
     shape = shape_of_tiles(problem, tile, target)
-    first, second = PlaneKernel("run0", shape, target), PlaneKernel("run1", shape, target)
+    first, second = PlaneKernel("transform", shape, target), PlaneKernel("run0", shape, target)
     first.write_transforms()
     second.write_products()
     return join([first.k, second.k])
@@ -151,7 +150,7 @@ class PlaneKernel(WinogradKernel):
         """One vector of channels of one tile, from the strip."""
         k, w, shape = self.k, self.w, self.shape
         base = k.at(self.strip, column * shape.lanes)
-        stride = w["block_tiles"] * shape.row
+        stride = w["v_point"]
 
         def load(point: int) -> Value:
             row, along = divmod(point, shape.grid[-1])
@@ -166,7 +165,7 @@ class PlaneKernel(WinogradKernel):
 
     # -- outputs
     def inverse_run(
-        self, lanes: tuple[int, ...], stored: int, number: Value, place: Value, bias: Value, channel: Value
+        self, lanes: tuple[int, ...], stored: int, m: Value, number: Value, place: Value, bias: Value, channel: Value
     ) -> None:
         """Transform the run's tiles back into a strip for each vector of channels, and turn that into planes."""
         k, w = self.k, self.w
@@ -177,7 +176,7 @@ class PlaneKernel(WinogradKernel):
             added = k.load_vector(k.at(bias, at), n)
             with k.loop(0, w["run"], nonempty=True) as step:
                 column = self.start(number + step) - places[-1]
-                self.inverse_tile(n, k.at(self.m, (place + step) * self.shape.width + at), added, column)
+                self.inverse_tile(n, k.at(m, (place + step) * self.shape.width + at), added, column)
             used = stored if index == len(lanes) - 1 else n
             self.write_planes(n, used, k.byte_at(base, (channel + at) * w["plane"]), places)
             at += n
@@ -185,7 +184,7 @@ class PlaneKernel(WinogradKernel):
     def inverse_tile(self, lanes: int, source: Value, added: Value, column: Value) -> None:
         """One vector of channels of one tile of M, into the strip."""
         k, w, shape = self.k, self.w, self.shape
-        stride = w["block_tiles"] * shape.width
+        stride = w["m_point"]
         sink = k.at(self.sink, column * lanes)
 
         def load(point: int) -> Value:
@@ -250,10 +249,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     counts = [len(found) for found in starts]
     tiles = sizes.batch * product(counts)
     out_blocks = shape.blocks.count * problem.groups
-    wanted, fused = blocking(shape, target, tiles, threads, item)
-    block = run * max(1, wanted // run)
-    blocks = ceil_div(tiles, block)
-    chunk, chunks, *order = chunking(shape, target, fused, block, blocks, threads)
+    work = cut_work(shape, target, tiles, run, threads)
     reach = shape.grid[-1] - 1
     spread = max(starts[-1][:run]) - starts[-1][0]
     dilation = problem.dilation[-1]
@@ -265,22 +261,12 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     plane = sizes.out_plane * item
     table = table_of(itertools.chain(*starts))
     arguments = words(
-        table, tiles, block, blocks, int(fused), run, chunk, out_blocks, *order, chunks, sizes.x_strides[0] * item,
-        plane * problem.out_channels, sizes.x_strides[1] * item, plane, columns, out_columns, used_columns,
-        sinks_at, m_at, *_axes(sizes, counts, item),
+        table, tiles, work.block, work.blocks, run, work.chunk, work.together, out_blocks, work.v_point, work.m_point,
+        work.m_block, sizes.x_strides[0] * item, plane * problem.out_channels, sizes.x_strides[1] * item, plane,
+        columns, out_columns, used_columns, sinks_at, m_at, *_axes(sizes, counts, item),
     )  # fmt: skip
-    scratch = m_at + own_bytes(shape, block, fused)
-    steps = [Phase("run1", blocks * chunks)]
-    if not fused:
-        steps.insert(0, Phase("run0", tiles // run))
-    name = "x".join(map(str, shape.outputs))
-    saved = product(problem.kernel_size) * product(shape.outputs) / (shape.points * len(shape.summed))
-    reason = f"{saved:.2g} times fewer multiplications with {tiles} tiles of {name}, {run} turned together, " + (
-        f"{block} at a time" if fused else "all transformed first"
-    )
-    return Schedule(
-        arguments, tuple(steps), scratch, 0 if fused else v_bytes_of(shape, blocks * block), (table,), reason
-    )
+    text = reason(shape, tiles, work, f", {run} turned together")
+    return Schedule(arguments, (Phase("run0", work.items),), m_at + work.bytes, 0, (table,), text)
 
 
 def _whole(count: int, lanes: int) -> int:
@@ -302,5 +288,5 @@ def _axes(sizes: Sizes, counts: Sequence[int], item: int) -> list[int]:
 
 
 WINOGRAD_PLANAR = Algorithm(
-    "winograd_planar", fits, variants, emit, pack, schedule, cost, rows_contiguous, grain, packing, ("run0", "run1")
+    "winograd_planar", fits, variants, emit, pack, schedule, cost, rows_contiguous, grain, packing, rounding=rounding
 )

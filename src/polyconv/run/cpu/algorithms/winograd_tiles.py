@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from polyconv.geometry import product
-from polyconv.run.cpu.algorithms.blocks import Blocks, cut, taps_first
+from polyconv.run.cpu.algorithms.blocks import CACHE_LINE, Blocks, cut, taps_first
 from polyconv.run.cpu.algorithms.cook_toom import ShortConvolution, short_convolution
 from polyconv.run.cpu.algorithms.record import Sizes, aligned, ceil_div
 from polyconv.run.cpu.algorithms.tiles import tile_counts
@@ -22,12 +22,18 @@ from polyconv.run.cpu.target import Target
 from polyconv.run.problem import Array, Problem
 
 ROWS = 14  # tiles held in registers by the matrix product, for two vectors of channels
-SHORT = {3: (4, 2), 5: (2,), 7: (4,)}  # taps of an axis -> outputs of a tile, the usual one first
-SHARED = 1.5  # how much longer reading V takes where other threads wrote part of it
-SHARE_OF_L2 = 0.5  # for V of a block of tiles
+FEWEST_ROWS = 5  # fewer tiles in registers take as long as so many
+SHORT = {3: (4, 3, 2), 5: (2,), 7: (4,)}  # taps of an axis -> outputs of a tile, the usual one first
 FEWEST = 16  # channels of a group, in and out
 TOGETHER = 64  # channels, at least, whose groups are transformed together: the addresses are worked out once for them
-READING = 30e9  # bytes of U a second that a core reads from beyond its L2
+READING = 30e9  # bytes a second that a core reads from beyond its L2
+PRODUCTS = 0.9  # of the machine's rate that the products reach with everything in the L2
+UNHIDDEN = 0.3  # of what can go on at the same time as something that takes longer
+TRANSFORM = 2.5e-9  # seconds a point of a tile, for a vector of input channels
+INVERSE = 2e-9  # and of output channels
+TURNED = 1.6  # times, where planes are turned as well
+MOST_RUNS = 4  # of ROWS tiles each that share a reading of U
+LARGEST = 4  # times the L2: what a thread's V and M may take, where more than ROWS tiles would share a reading of U
 PACKING = 1.7e-9  # seconds to transform a weight to one point, and put it in its place
 WORTH = 10e-6  # seconds a call must save before exactness on integers is given up
 
@@ -57,21 +63,16 @@ def obstacle(problem: Problem, target: Target) -> str | None:
 
 
 def variants(problem: Problem, target: Target) -> Sequence[Tile]:
-    """One: the last two short axes are transformed, a third one summed.
+    """The last two short axes are transformed, a third one summed; the usual tile first.
 
-    Small tiles (``SHORT`` has them too) win for a few pictures just larger than a tile, by little: not enough to have
-    another size of picture wait for more code to be made.
+    Small tiles multiply more, and win where large ones would reach far beyond the border of the picture, or where
+    reading their weights takes longer than multiplying.
     """
-    return tiles_of(problem)[:1]
-
-
-def tiles_of(problem: Problem) -> list[Tile]:
-    """All tiles that can be forced, the usual one first."""
     short = [axis for axis, taps in enumerate(problem.kernel_size) if taps in SHORT][-2:]
     if len(short) == 2 and any(problem.kernel_size[axis] == 7 for axis in short):
         short = short[-1:]
     found = []
-    for size in (0, 1):
+    for size in range(max((len(SHORT[problem.kernel_size[axis]]) for axis in short), default=0)):
         outputs = [0] * problem.ndim
         for axis in short:
             choices = SHORT[problem.kernel_size[axis]]
@@ -144,8 +145,8 @@ class Shape:
 
     @cached_property
     def row(self) -> int:
-        """Elements of V for one point of one tile."""
-        return self.padded * len(self.summed)
+        """Elements of V for one point of one tile, at a distance that spreads tiles over the sets of a cache."""
+        return spread(self.padded * len(self.summed), self.problem.numpy_dtype().itemsize)
 
     @cached_property
     def blocks(self) -> Blocks:
@@ -157,6 +158,26 @@ class Shape:
         """The row of M: lanes of a block, in whole vectors."""
         most = max(sum(self.blocks.main) if self.blocks.full else 0, sum(self.blocks.tail))
         return -(-most // self.lanes) * self.lanes
+
+    @cached_property
+    def item(self) -> int:
+        """Bytes of an element."""
+        return self.problem.numpy_dtype().itemsize
+
+    @cached_property
+    def count(self) -> int:
+        """Output blocks; clusters, where there are several."""
+        return self.clusters if self.clusters > 1 else self.blocks.count * self.problem.groups
+
+    @cached_property
+    def vectors(self) -> int:
+        """Vectors of output channels."""
+        return self.blocks.vectors * self.problem.groups
+
+    @cached_property
+    def u_bytes(self) -> int:
+        """The transformed weights."""
+        return self.points * self.depth * self.blocks.lanes * self.problem.groups * self.item
 
     @cached_property
     def depth(self) -> int:
@@ -209,59 +230,111 @@ def _transform(transforms: list[Array], taps: Array, out: Array) -> None:
     out[..., used:] = 0
 
 
-def blocking(shape: Shape, target: Target, tiles: int, threads: int, item: int) -> tuple[int, bool]:
-    """Tiles of a block; and whether V stays in a thread's scratch (many tiles, or clusters) or is shared (few)."""
-    one = shape.points * shape.row * item
-    most = int(target.l2_bytes * SHARE_OF_L2) // one
-    runs = max(1, min(4, most // ROWS))
-    block = ROWS * runs
-    if shape.clusters > 1:
-        return min(block, tiles), True
-    blocks = ceil_div(max(tiles, 1), block)
-    if blocks >= threads:  # as many for each thread, of the same size
-        block = ceil_div(tiles, ceil_div(blocks, threads) * threads)
-    return min(block, tiles), tiles >= 2 * threads * block and most >= ROWS
+def spread(elements: int, item: int) -> int:
+    """A distance of at least so many elements: an odd number of cache lines, if it is whole lines at all."""
+    lines, rest = divmod(elements * item, CACHE_LINE)
+    return elements if rest or lines % 2 else elements + CACHE_LINE // item
 
 
-def chunking(
-    shape: Shape, target: Target, fused: bool, block: int, blocks: int, threads: int
-) -> tuple[int, int, int, int]:
-    """How many output blocks (or clusters, where there are several) an item takes, and the order of the items.
+class Cut(NamedTuple):
+    """How the work is cut into items, and what a thread keeps.
 
-    Returns (chunk, chunks, block_step, chunk_step): the chunk's length, how many there are, and how many items apart
-    neighbouring blocks of tiles and neighbouring chunks are. The outer of the two is what threads share out between
-    them: tiles (each thread reads its own V, and U once for each of its blocks) or chunks (its own part of U, and all
-    of V, for every chunk), whichever reads less.
+    An item is a ``block`` of tiles for a ``chunk`` of output blocks (of clusters of groups, where there are several);
+    the blocks of one chunk follow one another. It transforms its tiles' inputs into V, and multiplies with ``together``
+    output blocks at a time, point by point. ``v_point`` and ``m_point`` are the elements from point to point,
+    ``m_block`` those from output block to output block.
     """
-    count = shape.clusters if shape.clusters > 1 else shape.blocks.count * shape.problem.groups
-    chunk = count if fused and shape.clusters == 1 else max(1, count // max(1, 4 * threads // blocks))
-    chunks = ceil_div(count, chunk)
-    item = shape.problem.numpy_dtype().itemsize
-    u = shape.points * shape.depth * shape.blocks.lanes * shape.problem.groups * item
-    v = blocks * block * shape.points * shape.row * shape.clusters * item
-    by_tiles = u * blocks / threads + v / threads
-    kept = u / chunks <= target.l2_bytes // 2
-    by_chunks = u / threads * (1 if kept else blocks) + SHARED * v * chunks / threads
-    tiles_outer = blocks >= threads and by_tiles < by_chunks
-    return (chunk, chunks, chunks, 1) if tiles_outer else (chunk, chunks, 1, blocks)
+
+    block: int
+    blocks: int
+    chunk: int
+    chunks: int
+    together: int
+    v_point: int
+    m_point: int
+    m_block: int
+    bytes: int  # of V and M
+    seconds: float  # of the thread that has most to do
+
+    @property
+    def items(self) -> int:
+        """How many there are."""
+        return self.blocks * self.chunks
+
+
+@lru_cache(maxsize=1024)
+def cut_work(shape: Shape, target: Target, tiles: int, run: int, threads: int) -> Cut:
+    """The fastest way by the model: who reads what part of U how often, and who transforms what.
+
+    Where tiles are divided among the threads each reads all of U, once for each of its blocks; where output channels
+    are, each transforms all tiles for itself: that takes less time than reading what another core has just written.
+
+    Args:
+        shape: what is computed.
+        target: the machine.
+        tiles: how many, a multiple of ``run``.
+        run: tiles that stay together.
+        threads: that share the work.
+    """
+    best, room = None, LARGEST * target.l2_bytes
+    for parts in {min(1 << power, threads, shape.count) for power in range(threads.bit_length() + 1)}:
+        chunk = ceil_div(shape.count, parts)
+        share = ceil_div(threads, ceil_div(shape.count, chunk))  # threads that divide the tiles
+        for block in {_block(tiles, run, ROWS * runs, share) for runs in range(1, MOST_RUNS + 1)}:
+            found = _cut(shape, target, tiles, block, chunk, threads)
+            if best is None or (max(found.bytes, room), found.seconds) < (max(best.bytes, room), best.seconds):
+                best = found
+    return best or _cut(shape, target, tiles, run, 1, threads)
+
+
+def _block(tiles: int, run: int, most: int, share: int) -> int:
+    """Tiles of a block: whole runs, up to about ``most`` tiles, as many blocks for each of ``share``."""
+    blocks = ceil_div(ceil_div(tiles, max(most, run)), share) * share
+    return run * max(1, ceil_div(tiles // run, max(1, blocks)))
+
+
+def _cut(shape: Shape, target: Target, tiles: int, block: int, chunk: int, threads: int) -> Cut:
+    """A way to cut the work, and what it takes by the model."""
+    item, u_bytes, l2_bytes = shape.item, shape.u_bytes, target.l2_bytes
+    blocks, chunks = max(1, ceil_div(tiles, block)), ceil_div(shape.count, chunk)
+    v_point, m_point = spread(block * shape.row, item), spread(block * shape.width, item)
+    m_block = shape.points * m_point + shape.width
+    clusters = chunk if shape.clusters > 1 else 0
+    together = 1 if clusters or u_bytes <= l2_bytes // 2 else max(1, min(chunk, l2_bytes // 2 // (m_block * item)))
+    v_bytes, m_bytes = (shape.points * v_point + shape.row) * item, together * m_block * item
+    mine, part = ceil_div(blocks * chunks, threads), chunk / shape.count
+    rows = max(2 * ceil_div(block, 2), FEWEST_ROWS * ceil_div(block, ROWS))
+    vectors = shape.vectors * part
+    multiplying = mine * rows * shape.points * shape.depth * vectors / (PRODUCTS * target.vector_rate)
+    stays = u_bytes * part + v_bytes + m_bytes <= l2_bytes
+    reading = u_bytes * part * (0 if stays else mine) / READING
+    inputs = shape.row / shape.lanes * (clusters or 1)
+    moving = mine * block * shape.points * (TRANSFORM * inputs + INVERSE * vectors)
+    if shape.problem.layout == "channels_first":
+        moving *= TURNED
+    if v_bytes > l2_bytes // 2:
+        moving += mine * 3 * v_bytes / READING  # fetched to be written, written, read
+    seconds = max(multiplying, reading) + UNHIDDEN * min(multiplying, reading) + moving
+    return Cut(block, blocks, chunk, chunks, together, v_point, m_point, m_block, v_bytes + m_bytes, seconds)
+
+
+def reason(shape: Shape, tiles: int, work: Cut, more: str = "") -> str:
+    """What ``explain()`` says."""
+    name = "x".join(map(str, shape.outputs))
+    taps = product(shape.problem.kernel_size)
+    saved = taps * product(shape.outputs) / (shape.points * len(shape.summed))
+    return f"{saved:.2g} times fewer multiplications with {tiles} tiles of {name}{more}, {work.block} at a time"
 
 
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
-    """Seconds: products at nearly the machine's rate, transforms, and reading U once for each block of tiles.
+    """Seconds of the threads together: products, transforms, and reading U once for each block of tiles.
 
     Made larger, so that the exact algorithms are kept where this one would save little.
     """
     shape = shape_of_tiles(problem, tile, target)
-    item = problem.numpy_dtype().itemsize
     tiles = sizes.batch * product(tile_counts(shape.outputs, problem.dilation, sizes.out_size))
-    vectors = shape.blocks.vectors * problem.groups
-    rate = 0.94 * target.vector_rate
-    products = tiles * shape.points * shape.depth * vectors / rate
-    moved = tiles * shape.points * (shape.clusters * shape.row / shape.lanes * 4 + vectors * 3.5) / rate
-    block, _ = blocking(shape, target, max(tiles, 1), max(threads, 2), item)
-    u_bytes = shape.points * shape.depth * shape.blocks.lanes * problem.groups * item
-    reading = u_bytes * -(-max(tiles, 1) // block) / READING
-    return (1.15 * (max(products, reading) + moved) + WORTH) / threads
+    several = max(threads, 2)
+    return (1.15 * cut_work(shape, target, tiles, 1, several).seconds * several + WORTH) / threads
 
 
 def packing(problem: Problem, tile: Tile, target: Target) -> float:
@@ -275,15 +348,9 @@ def grain(problem: Problem, tile: Tile, target: Target) -> int:
     return (tile.outputs[0] or 1) * (problem.dilation[0] if tile.outputs[0] else 1)
 
 
-def v_bytes_of(shape: Shape, tiles: int) -> int:
-    """V for as many tiles, and the spare row that products of an odd number of rows read."""
-    return (tiles * shape.points + 1) * shape.row * shape.problem.numpy_dtype().itemsize
-
-
-def own_bytes(shape: Shape, block: int, fused: bool) -> int:
-    """A thread's own M, with a spare row, and V the fused way."""
-    m_bytes = (block * shape.points + 1) * shape.width * shape.problem.numpy_dtype().itemsize
-    return m_bytes + (v_bytes_of(shape, block) if fused else 0)
+def rounding(tile: Tile) -> tuple[int, ...]:
+    """Larger tiles round more."""
+    return tile.outputs
 
 
 def error_bound(problem: Problem, tile: Tile) -> float:
@@ -293,6 +360,6 @@ def error_bound(problem: Problem, tile: Tile) -> float:
     Each short axis multiplies the error by how much its transforms can amplify (F(2, 3): 2, F(4, 3): 8); the channels'
     sums add a little. On random data of 64 to 256 channels F(4x4, 3x3) reached 34 and F(2x2, 3x3) 2.9.
     """
-    amplified = {(2, 3): 2.0, (4, 3): 8.0, (2, 5): 6.0, (4, 7): 12.0}
+    amplified = {(2, 3): 2.0, (3, 3): 4.0, (4, 3): 8.0, (2, 5): 6.0, (4, 7): 12.0}
     found = [amplified[(m, r)] for m, r in zip(tile.outputs, problem.kernel_size, strict=True) if m]
     return 2 * float(np.prod(found)) + 4
