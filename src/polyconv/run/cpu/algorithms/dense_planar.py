@@ -18,7 +18,9 @@ from typing import NamedTuple
 
 from polyconv.run.cpu.activations import activate
 from polyconv.run.cpu.algorithms import dense
+from polyconv.run.cpu.algorithms.blocks import CACHE_LINE
 from polyconv.run.cpu.algorithms.dense import Body, DenseKernel, Tile, blocks_of, pack
+from polyconv.run.cpu.algorithms.dense_rows import as_one_row
 from polyconv.run.cpu.algorithms.gather import GROUP, Gather, Walk, phase_fields, records_of, tap_tables
 from polyconv.run.cpu.algorithms.phases import OutputPhases, combined, phases_of
 from polyconv.run.cpu.algorithms.record import (
@@ -139,11 +141,25 @@ class PlanarKernel(DenseKernel):
 
     # ---- the strip -------------------------------------------------------------------------------------------------
     def fill(self, parts: list[StripPart], picture: Value) -> None:
-        """Copy the strip's input, rows outside the picture left out."""
-        source = self.k.byte_at(self.w["x"], picture * self.w["batch_stride"])
-        self.fill_axis(0, parts, source, self.strip)
+        """Copy the strip's input, a vector of channels after the other; rows outside the picture are left out.
 
-    def fill_axis(self, axis: int, parts: list[StripPart], source: Value, sink: Value) -> None:
+        All rows of some planes before the next planes: what is read next lies next in memory.
+        """
+        k, w, lanes = self.k, self.w, self.k.lanes
+        source = k.byte_at(w["x"], picture * w["batch_stride"])
+        whole, rest = divmod(self.problem.in_channels, lanes)
+
+        def planes(channel: Value, count: int) -> None:
+            first = k.byte_at(source, channel * w["channel_stride"])
+            self.fill_axis(0, parts, first, k.at(self.strip, channel), count)
+
+        if whole:
+            with k.loop(0, whole * lanes, lanes, nonempty=True) as channel:
+                planes(channel, lanes)
+        if rest:
+            planes(k.integer(whole * lanes), rest)
+
+    def fill_axis(self, axis: int, parts: list[StripPart], source: Value, sink: Value, channels: int) -> None:
         """All rows along one axis; along the last, all pixels."""
         k, w, part = self.k, self.w, parts[axis]
         if axis == len(parts) - 1:
@@ -151,34 +167,24 @@ class PlanarKernel(DenseKernel):
             stop = k.minimum(part.low + part.units, w[f"size{axis}"])
             with k.loop(start, stop, k.lanes) as x:
                 pixels = k.byte_at(sink, (x - part.low) * w[f"pitch{axis}"])
-                self.fill_pixels(k.at(source, x), pixels, stop - x, w[f"pitch{axis}"])
+                self.fill_pixels(k.at(source, x), pixels, stop - x, w[f"pitch{axis}"], channels)
             return
         with k.loop(0, part.units) as unit:
             place = part.low + unit * w[f"unit{axis}"]
             with k.when(place.below(w[f"size{axis}"])):
                 row = k.byte_at(source, place * w[f"stride{axis}"])
-                self.fill_axis(axis + 1, parts, row, k.byte_at(sink, unit * w[f"pitch{axis}"]))
+                self.fill_axis(axis + 1, parts, row, k.byte_at(sink, unit * w[f"pitch{axis}"]), channels)
 
-    def fill_pixels(self, source: Value, sink: Value, left: Value, pitch: Value) -> None:
-        """One vector of pixels of every channel, transposed: lanes x lanes at a time."""
-        k, w, lanes = self.k, self.w, self.k.lanes
-        whole, rest = divmod(self.problem.in_channels, lanes)
+    def fill_pixels(self, source: Value, sink: Value, left: Value, pitch: Value, channels: int) -> None:
+        """A vector of pixels of some channels, transposed: lanes x lanes."""
+        k, w = self.k, self.w
         mask = k.mask(left)
-
-        def block(channel: Value | int, count: int) -> None:
-            first = k.byte_at(source, k.integer(channel) * w["channel_stride"])
-            planes = [
-                k.load_vector(k.byte_at(first, w["channel_stride"] * c), mask=mask) if c < count else k.zero()
-                for c in range(lanes)
-            ]
-            for pixel, values in enumerate(k.transpose(planes)):
-                k.store_vector(values, k.at(k.byte_at(sink, pitch * pixel), channel), count=count)
-
-        if whole:
-            with k.loop(0, whole * lanes, lanes, nonempty=True) as channel:
-                block(channel, lanes)
-        if rest:
-            block(whole * lanes, rest)
+        planes = [
+            k.load_vector(k.byte_at(source, w["channel_stride"] * c), mask=mask) if c < channels else k.zero()
+            for c in range(k.lanes)
+        ]
+        for pixel, values in enumerate(k.transpose(planes)):
+            k.store_vector(values, k.byte_at(sink, pitch * pixel), count=channels)
 
     # ---- the tiles -------------------------------------------------------------------------------------------------
     def tiles(
@@ -246,7 +252,7 @@ class PlanarKernel(DenseKernel):
 STRIP_BYTES = 128 << 10  # what a strip may take where the weights stay in the L2; and at most a quarter of the L2
 
 
-class _Axis(NamedTuple):
+class StripAxis(NamedTuple):
     """How one axis is cut into strips (the words of AXIS_NAMES that are not strides)."""
 
     groups: int
@@ -257,7 +263,7 @@ class _Axis(NamedTuple):
     units: int  # input positions in the strip
 
 
-def _axes(problem: Problem, phases: OutputPhases, grid: Sequence[int], runs: Sequence[int]) -> list[_Axis]:
+def _axes(problem: Problem, phases: OutputPhases, grid: Sequence[int], runs: Sequence[int]) -> list[StripAxis]:
     """Strips of ``runs`` output positions along each axis."""
     found = []
     for axis, run in enumerate(runs):
@@ -270,8 +276,11 @@ def _axes(problem: Problem, phases: OutputPhases, grid: Sequence[int], runs: Seq
         each = ceil_div(grid[axis], rows)
         run = max(1, min(run, each))
         groups = rows * ceil_div(each, run)
-        found.append(_Axis(groups, run, rows, unit, advance, (run - 1) * advance + phases.spans[axis] // unit + 1))
+        found.append(StripAxis(groups, run, rows, unit, advance, (run - 1) * advance + phases.spans[axis] // unit + 1))
     return found
+
+
+SAME_SET = 4096  # bytes: addresses so far apart share a set of the L1
 
 
 def weight_bytes(problem: Problem, tile: Tile, target: Target) -> int:
@@ -295,7 +304,7 @@ def cut_strips(
     grid: list[int],
     threads: int,
     weights: int,
-) -> list[_Axis]:
+) -> list[StripAxis]:
     """Strips of whole rows, as many as the cache and the threads allow; of part of a row where one is too long.
 
     ``weights``: bytes that the positions of one item read, of a group.
@@ -305,7 +314,7 @@ def cut_strips(
     streamed = weights > target.l2_bytes // 2
     # weights that do not stay in the L2 are read again for each strip: the fewer strips the better, unless every
     # thread's copying of the whole strip outweighs that (one tap)
-    long = streamed and prod(problem.kernel_size) > 1
+    long = streamed and (prod(problem.kernel_size) > 1 or prod(problem.stride) == 1)
     limit = target.l2_bytes // 4 if long else min(STRIP_BYTES, target.l2_bytes // 4)
     shared = threads == 1 or streamed
     if not shared:  # otherwise the threads share out the output channels
@@ -336,6 +345,24 @@ def cut_strips(
     return _axes(problem, phases, grid, runs)
 
 
+def pitches_of(problem: Problem, axes: Sequence[StripAxis]) -> list[int]:
+    """Bytes between neighbouring units of a strip along each axis.
+
+    Pixels whose addresses differ by a multiple of a page would share a set of the L1: a line is left out after each.
+    """
+    pitch = problem.numpy_dtype().itemsize * problem.in_channels
+    pitches = [pitch + CACHE_LINE if pitch % SAME_SET == 0 else pitch]
+    for axis in reversed(axes[1:]):
+        pitches.insert(0, pitches[0] * axis.units)
+    return pitches
+
+
+def joined(problem: Problem, pitches: Sequence[int]) -> int | None:
+    """The distance between pixels whose channels follow one another in a strip; None where none do."""
+    is_dense = pitches[-1] == problem.numpy_dtype().itemsize * problem.in_channels
+    return pitches[-1] if problem.groups == 1 and is_dense else None
+
+
 def schedule(
     problem: Problem,
     tile: Tile,
@@ -346,13 +373,13 @@ def schedule(
 ) -> Schedule:
     """Strips, taps and chunks of one shape; ``out_strides`` as in ``dense``."""
     item, ndim = problem.numpy_dtype().itemsize, problem.ndim
+    if out_strides is None:
+        sizes = as_one_row(problem, sizes)
     phases = phases_of(problem, sizes.padding)
     grids = phases.grids(sizes.out_size)
     grid = list(map(max, zip(*grids, strict=True)))
     axes = cut_strips(problem, tile, target, sizes, phases, grid, threads, weight_bytes(problem, tile, target))
-    pitches = [item * problem.in_channels]
-    for axis in reversed(axes[1:]):
-        pitches.insert(0, pitches[0] * axis.units)
+    pitches = pitches_of(problem, axes)
     planes = [prod(sizes.out_size[axis:]) for axis in range(ndim + 1)]
     planes[0] = sizes.out_plane
     batch_step, *steps = [item * step for step in out_strides or [problem.out_channels * planes[0], *planes[1:]]]
@@ -367,7 +394,7 @@ def schedule(
     most_taps = max(phases.counts)
     stage = GROUP * item * max(sum(blocks.main), sum(blocks.tail))
     strip_at, *sides = Gather.room(ndim, most_taps, stage)
-    strip = pitches[0] * axes[0].units + 2 * target.lanes(problem.dtype) * pitches[-1]
+    strip = pitches[0] * axes[0].units + target.lanes(problem.dtype) * pitches[-1]
     per_axis: list[int] = []
     for a, axis in enumerate(axes):
         per_axis += [sizes.in_size[a], phases.in_step[a], sizes.x_strides[2 + a] * item]
@@ -396,14 +423,14 @@ def _table(
     problem: Problem,
     phases: OutputPhases,
     grids: list[tuple[int, ...]],
-    axes: list[_Axis],
+    axes: list[StripAxis],
     pitches: list[int],
     out_strides: list[int],
 ) -> Table:
     """Phase records, then taps, in one array of words."""
     names = PlanarKernel.phase_fields(problem.ndim)
     units = [axis.unit for axis in axes]
-    follows = pitches[-1] if problem.groups == 1 else None
+    follows = joined(problem, pitches)
     record, tap_words = tap_tables(
         phases, combined(_columns(phases, units), pitches), len(grids) * len(names),
         problem.in_channels // problem.groups, follows,

@@ -318,10 +318,11 @@ class _Body(NamedTuple):
 
 
 LINE_CYCLES = 2.0  # for a cache line that comes from the L2
+COPY_CYCLES = 6.0  # to bring a vector of a pointwise layer's input to scratch, most of them waiting for it
 
 
 # ---- run-time sizes ------------------------------------------------------------------------------------------------
-def _flat(problem: Problem, sizes: Sizes) -> Sizes:
+def as_one_row(problem: Problem, sizes: Sizes) -> Sizes:
     """A pointwise layer's planes as one row each; other sizes as they are."""
     if not is_pointwise(problem) or any(pad for pair in sizes.padding for pad in pair):
         return sizes
@@ -338,7 +339,7 @@ def _flat(problem: Problem, sizes: Sizes) -> Sizes:
 def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> Schedule:
     """Tiles, taps and chunks of one shape."""
     item, ndim, lanes = problem.numpy_dtype().itemsize, problem.ndim, target.lanes(problem.dtype)
-    flat = _flat(problem, sizes)
+    flat = as_one_row(problem, sizes)
     copies, sizes = flat is not sizes, flat
     phases = phases_of(problem, sizes.padding)
     grids = phases.grids(sizes.out_size)
@@ -392,7 +393,7 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     """
     taps, step, parts, times = _per_row(problem, tile, target)
     channels = problem.out_channels // problem.groups
-    positions, length = sizes.positions, max(1, _flat(problem, sizes).out_size[-1])
+    positions, length = sizes.positions, max(1, as_one_row(problem, sizes).out_size[-1])
     vectors = ceil_div(ceil_div(length, step), target.lanes(problem.dtype))
     row_tiles = ceil_div(vectors, tile.vectors)
     loads = 1.15 * (2 * vectors * parts + channels * row_tiles)
@@ -401,6 +402,8 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     inner = terms * max(vectors * channels, loads)
     lines = terms * vectors * times * target.vector_bytes / 64
     outside = row_tiles * (60 + 20 * taps) + vectors * channels * 4 * step + lines * LINE_CYCLES
+    if parts > 1 and problem.groups == 1 and is_pointwise(problem):
+        outside += problem.in_channels * vectors * COPY_CYCLES
     return rows * (inner * 1.04 / target.vector_rate + outside / CLOCK) / threads
 
 

@@ -16,7 +16,16 @@ from math import prod
 from polyconv.run.cpu.activations import activate
 from polyconv.run.cpu.algorithms import dense
 from polyconv.run.cpu.algorithms.dense import Body, DenseKernel, Tile, blocks_of, pack
-from polyconv.run.cpu.algorithms.dense_planar import NAMES, PlanarKernel, StripPart, cut_strips, variants, weight_bytes
+from polyconv.run.cpu.algorithms.dense_planar import (
+    NAMES,
+    PlanarKernel,
+    StripPart,
+    cut_strips,
+    joined,
+    pitches_of,
+    variants,
+    weight_bytes,
+)
 from polyconv.run.cpu.algorithms.gather import GROUP, MOST_POSITIONS, Gather, records_of, tap_tables
 from polyconv.run.cpu.algorithms.phases import OutputPhases, combined, phases_of
 from polyconv.run.cpu.algorithms.record import (
@@ -176,9 +185,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     all_blocks, row_phases = blocks.count * problem.groups, len(grids) // columns
     read = weight_bytes(problem, tile, target) * columns
     axes = cut_strips(problem, tile, target, sizes, phases, list(grids[0]), threads, read)
-    pitches = [item * problem.in_channels]
-    for axis in reversed(axes[1:]):
-        pitches.insert(0, pitches[0] * axis.units)
+    pitches = pitches_of(problem, axes)
     planes = [sizes.out_plane, *(prod(sizes.out_size[axis:]) for axis in range(1, ndim + 1))]
     batch_step, *steps = [item * step for step in (problem.out_channels * planes[0], *planes[1:])]
     table = _table(problem, phases, grids, pitches, steps)
@@ -193,7 +200,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     width = max(sum(blocks.main), sum(blocks.tail))
     # rows beyond the last are read by the transposition
     strip_at = stage_at + item * width * (MOST_POSITIONS * columns + target.lanes(problem.dtype))
-    strip = pitches[0] * axes[0].units + 2 * target.lanes(problem.dtype) * pitches[-1]
+    strip = pitches[0] * axes[0].units + target.lanes(problem.dtype) * pitches[-1]
     per_axis: list[int] = []
     for a, axis in enumerate(axes):
         per_axis += [sizes.in_size[a], phases.in_step[a], sizes.x_strides[2 + a] * item]
@@ -223,7 +230,7 @@ def _table(
     columns = [[shift - least for shift in shifts] for shifts, least in zip(phases.shifts, low, strict=True)]
     record, tap_words = tap_tables(
         phases, combined(columns, pitches), len(grids) * len(names), problem.in_channels // problem.groups,
-        pitches[-1] if problem.groups == 1 else None,
+        joined(problem, pitches),
     )  # fmt: skip
     record["out_offset"] = phases.out_offsets(out_strides)
     for axis, lengths in enumerate(zip(*grids, strict=True)):
