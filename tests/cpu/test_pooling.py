@@ -10,6 +10,7 @@ import oracle
 from cpu import forced
 from cpu.forced import TARGETS, Layer
 from polyconv.run.cpu.algorithms.pooling import POOLING
+from polyconv.run.cpu.algorithms.record import Sizes
 from polyconv.run.cpu.target import Target, host
 from polyconv.run.problem import Problem
 
@@ -41,6 +42,8 @@ CASES = [
     pool((3, 3), (13, 17), 21, stride=(2, 2), padding=((1, 1), (1, 1))),
     pool((2, 2), (7, 9), 37, stride=(2, 2), padding=((0, 0), (1, 0)), ceil_mode=True),
     pool((7, 7), (7, 7), 70, batch=3),
+    pool((3, 3), (11, 12), 70, stride=(2, 2), padding=((1, 1), (0, 1))),
+    pool((2, 2, 2), (5, 6, 11), 67, stride=(2, 2, 2), batch=1),
     pool((3, 5), (7, 41), dilation=(2, 1), padding=((2, 1), (2, 2)), activation="relu"),
     pool((4,), (97,), 3, stride=(3,), padding=((2, 1),), ceil_mode=True, dtype="float64"),
     pool((2, 3, 3), (5, 4, 19), 17, stride=(1, 2, 2), padding=((1, 0), (1, 1), (1, 1)), ceil_mode=True, batch=1),
@@ -133,6 +136,39 @@ def test_a_window_of_padding_alone():
             tile = POOLING.variants(layer.problem(), host())[0]
             y = forced.run(layer, POOLING, tile, host(), x, None, None, shape).ravel()
             np.testing.assert_array_equal(y, np.array([wanted, wanted, 1, 1, 1], np.float32))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "channels", "pixels"),
+    [(2, 2, 64, 2), (2, 2, 32, 4), (2, 2, 3, 8), (3, 2, 64, 2), (3, 1, 64, 4), (13, 1, 64, 8), (50, 1, 64, 0)],
+)
+def test_tiles_are_as_long_as_windows_overlap(kernel, stride, channels, pixels):
+    target = host()
+    if target.lanes("float32") != 16:
+        pytest.skip("vectors are not of 16 here")
+    layer = pool((kernel, kernel), (60, 60), channels, stride=(stride, stride), layout="channels_last")
+    assert list(POOLING.variants(layer.problem(), target)) == [(pixels,)]
+
+
+def test_threads_get_equal_rows():
+    """27 rows of outputs are 14 and 13, whatever number of rows an item has."""
+    layer = pool((2, 2), (54, 54), 512, stride=(2, 2), layout="channels_last")
+    problem, target = layer.problem(), host()
+    sizes = Sizes(1, (54, 54), ((0, 0), (0, 0)), (27, 27), (54 * 54 * 512, 54 * 512, 512, 1))
+    schedule = POOLING.schedule(problem, POOLING.variants(problem, target)[0], target, sizes, 2)
+    items = schedule.phases[0].items
+    rows = int(schedule.reason.split()[2].split("x")[0])
+    assert items == -(-27 // rows) > 1
+    assert -(-items // 2) * rows == 14
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_mean_of_negative_zeros_is_the_same_zero_everywhere(layout):
+    layer = replace(pool((3, 3), (12, 12), 64, padding=((1, 1), (1, 1)), layout=layout), op="avg_pool")
+    x = np.full(data(layer).shape, -0.0, np.float32)
+    for tile in POOLING.variants(layer.problem(), host()):
+        y = forced.run(layer, POOLING, tile, host(), x, None, None, x.shape)
+        assert len({bool(sign) for sign in np.signbit(y).ravel()}) == 1
 
 
 def test_refuses_what_it_does_not_compute():

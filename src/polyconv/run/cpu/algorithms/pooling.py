@@ -18,6 +18,7 @@ from polyconv.run.cpu.algorithms.record import (
     aligned,
     ceil_div,
     rows_contiguous,
+    share,
     words,
 )
 from polyconv.run.cpu.target import Target
@@ -129,6 +130,8 @@ def _boxes(problem: Problem, tile: Tile, sizes: Sizes, threads: int, lanes: int)
             half = -(-box[axis] // 2)
             box[axis] = min(-(-half // grain[axis]) * grain[axis], box[axis] - 1)
     narrow()
+    if problem.ndim > 1 and box[0] < sizes.out_size[0]:
+        box[0] = share(sizes.out_size[0], threads, ceil_div(sizes.out_size[0], box[0] * threads))
     return box, run
 
 

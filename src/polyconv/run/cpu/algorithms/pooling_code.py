@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import inf
+from itertools import product
+from math import inf, prod
 from typing import NamedTuple
 
 from polyconv.run.cpu.activations import activate
@@ -29,7 +30,7 @@ NAMES = (*FIXED_WORDS, "counts: ptr", "batch_stride", "out_batch_stride", "chann
          "runs", "run", "row_before", "row_length")  # fmt: skip
 AXIS_NAMES = ("size", "out_size", "before", "stride", "out_stride", "box", "boxes", "counts_at")
 VECTORS = 4  # of channels together, where each output is combined on its own
-UNROLLED = 8  # taps of a row written out (channels first)
+UNROLLED = 8  # taps of a row written out (channels first), rows of a window (channels last)
 SHUFFLED = 4  # largest stride whose vectors are shuffled together; beyond, one output at a time
 
 
@@ -46,12 +47,21 @@ def columns_of(problem: Problem, pixels: int) -> list[int]:
 
 
 def tile_of(problem: Problem, target: Target) -> Tile:
-    """As many outputs as have their columns in three quarters of the registers."""
+    """The fewest outputs, a power of two, that read hardly more columns each than eight do.
+
+    Columns are held in registers, at most three quarters of them. Tiles share what their windows have in common; beyond
+    that, longer ones only read more places of memory at a time, unless there are few channels to a place.
+    """
     if problem.layout == "channels_first" or problem.kernel_size[-1] > 3 * target.vector_registers:
         return Tile(0)
-    most = target.vector_registers * 3 // 4
-    held = [pixels for pixels in range(2, 9) if len(columns_of(problem, pixels)) <= most]
-    return Tile(max(held, default=0))
+    columns = {pixels: len(columns_of(problem, pixels)) for pixels in range(2, 9)}
+    held = [pixels for pixels, count in columns.items() if count <= target.vector_registers * 3 // 4]
+    if not held:
+        return Tile(0)
+    vectors = -(-problem.in_channels // target.lanes(problem.dtype))
+    best = min(columns[pixels] / pixels for pixels in held)
+    enough = [p for p in (2, 4) if p in held and columns[p] <= 1.25 * best * p and p * vectors >= held[-1]]
+    return Tile(enough[0] if enough else held[-1])
 
 
 def write(problem: Problem, tile: Tile, target: Target) -> str:
@@ -198,6 +208,11 @@ class _Last(_Pool):
                 write(rest, 1, k.mask(last - rest))
 
     # ---- small windows -------------------------------------------------------------------------------------------
+    @property
+    def unrolled(self) -> bool:
+        """Are the rows of a window that lies on data written out."""
+        return prod(self.problem.kernel_size[:-1]) <= UNROLLED
+
     def row_of_tiles(self, row: _Row, first: Value, last: Value, low: Value, high: Value) -> None:
         """Tiles along the last axis, the last one moved back to overlap."""
         k, w, width, channels = self.k, self.w, self.tile.pixels, self.problem.in_channels
@@ -207,6 +222,8 @@ class _Last(_Pool):
             count = k.minimum(k.integer(width), high - low)
             column = place * self.problem.stride[-1] - w[f"before{self.ndim - 1}"]
             inside = (column >= 0) & (column + reach < w[f"size{self.ndim - 1}"]) & (count >= width)
+            for taps in row.rows if self.unrolled else ():
+                inside = inside & taps.low.eq(0) & taps.high.eq(self.problem.kernel_size[taps.axis])
             x, out = k.at(row.x, column * channels), k.at(row.out, place * channels)
 
             def block(channel: Value, vectors: int, mask: Value | None) -> None:
@@ -226,6 +243,11 @@ class _Last(_Pool):
         channels = problem.in_channels
         columns = {at: k.var(self.start()) for at in columns_of(problem, self.tile.pixels)}
 
+        def whole_row(x: Value, first: bool) -> None:
+            for at, total in columns.items():
+                value = k.load_vector(k.at(x, at * channels), mask=mask)
+                total.value = value if first else self.combine(total.value, value)
+
         def one_row(x: Value) -> None:
             for at, total in columns.items():
 
@@ -239,7 +261,14 @@ class _Last(_Pool):
                     with k.when((column + at).below(size), carry=[total]):
                         use()
 
-        self.over(row.rows, row.x, list(columns.values()), one_row)
+        if inside and self.unrolled:
+            for number, taps in enumerate(product(*(range(problem.kernel_size[found.axis]) for found in row.rows))):
+                x = row.x
+                for found, tap in zip(row.rows, taps, strict=True):
+                    x = k.at(x, (found.first + tap * problem.dilation[found.axis]) * self.w[f"stride{found.axis}"])
+                whole_row(x, first=not (number or self.average))  # a sum starts at 0, also for the sign of a zero
+        else:
+            self.over(row.rows, row.x, list(columns.values()), one_row)
         for pixel in range(self.tile.pixels):
 
             def output(pixel: int = pixel) -> None:
