@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from importlib import import_module
+from math import prod
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ NAMES = (  # each is a module here, and its record there in capitals
 )
 
 
+NEAR_CHANNELS, NEAR_TERMS = 16, 160  # input channels, or terms of a sum, up to which `dense_near` pays
+NEAR_PLANES = 8  # input channels up to which `dense_near_planar` pays
+
+
 def worth_loading(problem: Problem, names: Sequence[str] = NAMES) -> list[str]:
     """Of some algorithms, those that may compute a problem; what their ``fits`` says is not known yet.
 
@@ -43,12 +48,16 @@ def worth_loading(problem: Problem, names: Sequence[str] = NAMES) -> list[str]:
         >>> from polyconv.run.problem import Problem
         >>> layer = Problem("conv", 8, 8, (3, 3), (1, 1), (1, 1), 8, True, None, "float32", "channels_first")
         >>> worth_loading(layer)
-        ['dense_near_planar', 'dense_planar', 'dense_rows', 'depthwise', 'planes', 'winograd_planar']
+        ['dense_planar', 'dense_rows', 'depthwise', 'planes', 'winograd_planar']
     """
     if problem.op not in ("conv", "conv_transpose"):
         return [name for name in names if name == "pooling"]
     is_first, alone = problem.layout == "channels_first", problem.groups == problem.in_channels
-    may = {"dense_near_planar", "dense_planar", "dense_rows"} if is_first else {"dense", "dense_dot", "dense_near"}
+    may = {"dense_planar", "dense_rows"} if is_first else {"dense", "dense_dot"}
+    if problem.op == "conv" and problem.groups == 1:
+        few, short = problem.in_channels <= NEAR_PLANES, problem.in_channels * prod(problem.kernel_size) <= NEAR_TERMS
+        may |= {"dense_near_planar"} if is_first and few else set()
+        may |= {"dense_near"} if not is_first and (short or problem.in_channels <= NEAR_CHANNELS) else set()
     may |= {"depthwise"} if alone else {"grouped"} if problem.groups > 1 else set()
     if problem.op == "conv_transpose":
         may |= {"subpixel", *(("dense_spread",) if is_first else ())}

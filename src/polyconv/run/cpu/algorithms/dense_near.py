@@ -26,7 +26,7 @@ from math import prod
 from typing import NamedTuple
 
 from polyconv.run.cpu.activations import LONGEST, activate
-from polyconv.run.cpu.algorithms import dense
+from polyconv.run.cpu.algorithms import NEAR_CHANNELS, NEAR_TERMS, dense
 from polyconv.run.cpu.algorithms.blocks import fetch_stream
 from polyconv.run.cpu.algorithms.dense import Tile, blocks_of, pack
 from polyconv.run.cpu.algorithms.record import (
@@ -45,7 +45,6 @@ from polyconv.run.cpu.emit import Kernel, Value, Var
 from polyconv.run.cpu.target import Target
 from polyconv.run.problem import Problem
 
-MOST_CHANNELS, MOST_TERMS = 16, 160  # input channels, or terms of a sum, up to which this pays
 MOST_PATCH = 64 << 10  # bytes of a patch
 NAMES = (
     *FIXED_WORDS, "offsets: ptr", "patch_offsets: ptr", "tiles: ptr", "row_tiles", "pieces", "rows", "blocks",
@@ -85,9 +84,9 @@ def fits(problem: Problem, target: Target) -> str | None:
         return "it reads pixels as rows of channels (channels_last)"
     if problem.groups > 1:
         return f"it reads all channels of a pixel, but there are {problem.groups} groups"
-    if problem.in_channels > MOST_CHANNELS and dense.channels_in_sum(problem) > MOST_TERMS:
+    if problem.in_channels > NEAR_CHANNELS and dense.channels_in_sum(problem) > NEAR_TERMS:
         return (
-            f"{problem.in_channels} input channels are more than {MOST_CHANNELS}, and a sum's terms than {MOST_TERMS}"
+            f"{problem.in_channels} input channels are more than {NEAR_CHANNELS}, and a sum's terms than {NEAR_TERMS}"
         )
     if geometry(problem, variants(problem, target)[0], target).patch > MOST_PATCH:
         return "what a tile reads is too large to be copied"

@@ -22,7 +22,7 @@ from math import prod
 from typing import NamedTuple
 
 from polyconv.run.cpu.activations import activate
-from polyconv.run.cpu.algorithms import dense, dense_rows
+from polyconv.run.cpu.algorithms import NEAR_PLANES, dense, dense_rows
 from polyconv.run.cpu.algorithms.dense_rows import Tile, blocks_of, pack
 from polyconv.run.cpu.algorithms.record import (
     FIXED_WORDS,
@@ -41,7 +41,6 @@ from polyconv.run.cpu.emit import Kernel, Value, Var
 from polyconv.run.cpu.target import CLOCK, Target
 from polyconv.run.problem import Problem
 
-MOST_CHANNELS = 8  # input channels up to which this pays
 STRIP = 8  # a strip takes up to this part of the L2, or the fewest rows that there can be
 NAMES = (
     *FIXED_WORDS, "offsets: ptr", "strips", "run", "segments", "segment", "vectors", "blocks", "chunk_blocks", "chunks",
@@ -66,8 +65,8 @@ def fits(problem: Problem, target: Target) -> str | None:
         return f"it reads all channels of a pixel, but there are {problem.groups} groups"
     if dense_rows.is_pointwise(problem):
         return "a pointwise layer needs no strip"
-    if problem.in_channels > MOST_CHANNELS:
-        return f"{problem.in_channels} input channels are more than {MOST_CHANNELS}"
+    if problem.in_channels > NEAR_PLANES:
+        return f"{problem.in_channels} input channels are more than {NEAR_PLANES}"
     return None
 
 
