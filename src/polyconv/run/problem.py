@@ -7,7 +7,7 @@ never needs new code. Every value is already checked and normalised; engines do 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -39,6 +39,16 @@ class Problem:
     dtype: Literal["float32", "float64"]
     layout: Layout
     count_include_pad: bool = True  # avg_pool only: are padding positions part of the divisor
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        facts = (self.op, self.in_channels, self.out_channels, self.kernel_size, self.stride, self.dilation)
+        rest = (self.groups, self.bias, self.activation, self.dtype, self.layout, self.count_include_pad)
+        object.__setattr__(self, "_hash", hash((facts, rest)))
+
+    def __hash__(self) -> int:
+        """Worked out once: planning a size looks a problem up twenty times."""
+        return self._hash
 
     @property
     def ndim(self) -> int:

@@ -12,7 +12,7 @@ import os
 import platform
 import re
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from polyconv.run.cpu import cache
 
@@ -39,6 +39,15 @@ class Target:
     l2_bytes: int
     l3_bytes: int
     cores: int
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        sizes = (self.vector_bytes, self.vector_registers, self.l1_bytes, self.l2_bytes, self.l3_bytes, self.cores)
+        object.__setattr__(self, "_hash", hash((self.triple, self.cpu, self.features, sizes)))
+
+    def __hash__(self) -> int:
+        """Worked out once: planning a size looks a target up twenty times."""
+        return self._hash
 
     @property
     def arch(self) -> str:

@@ -22,7 +22,6 @@ from functools import lru_cache
 from math import prod
 from typing import NamedTuple
 
-from polyconv.geometry import Axis
 from polyconv.run.cpu.activations import LONG, LONGEST, activate
 from polyconv.run.cpu.algorithms.blocks import Blocks, cut, fetch_stream, pack_blocks
 from polyconv.run.cpu.algorithms.gather import (
@@ -51,7 +50,7 @@ from polyconv.run.cpu.algorithms.record import (
     table_of,
     words,
 )
-from polyconv.run.cpu.algorithms.regions import is_flat, positions_of, reach
+from polyconv.run.cpu.algorithms.regions import is_flat, positions_of, reach, share_on_data
 from polyconv.run.cpu.emit import Kernel, Value, Var
 from polyconv.run.cpu.target import Target
 from polyconv.run.problem import Array, Problem
@@ -483,19 +482,6 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     taps = prod(problem.kernel_size) / (prod(problem.stride) if problem.op == "conv_transpose" else 1)
     steps = sizes.positions * taps * (problem.in_channels // problem.groups) * blocks.vectors * problem.groups
     return steps * share_on_data(problem, sizes) / target.vector_rate / threads
-
-
-@lru_cache(maxsize=64)
-def share_on_data(problem: Problem, sizes: Sizes, axes: int | None = None) -> float:
-    """Which part of a convolution's terms reads data and not padding, along the first ``axes``; 1 if transposed."""
-    share = 1.0
-    if problem.op != "conv":
-        return share
-    facts = (problem.kernel_size, problem.stride, problem.dilation, sizes.padding, sizes.in_size, sizes.out_size)
-    for kernel, stride, dilation, (before, after), size, out in list(zip(*facts, strict=True))[:axes]:
-        if out and (before > 0 or after > 0):
-            share *= Axis(kernel, stride, dilation, before, after).taps_on_data(size, out) / (kernel * out)
-    return share
 
 
 DENSE = Algorithm("dense", fits, variants, emit, pack, schedule, cost, reads=pixels_contiguous)

@@ -19,6 +19,7 @@ from polyconv.run.cpu.algorithms.blocks import taps_first
 from polyconv.run.cpu.algorithms.dense import DenseKernel, Tile
 from polyconv.run.cpu.algorithms.gather import GROUP, MOST_POSITIONS, NUMBER
 from polyconv.run.cpu.algorithms.record import Algorithm, Schedule, Sizes, aligned, pixels_contiguous
+from polyconv.run.cpu.algorithms.regions import share_on_data
 from polyconv.run.cpu.emit import Kernel, Value, Var, lanes_of
 from polyconv.run.cpu.target import CLOCK, Target
 from polyconv.run.problem import Array, Problem
@@ -159,7 +160,7 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     channels = problem.out_channels // problem.groups
     taps = prod(problem.kernel_size) / (prod(problem.stride) if problem.op == "conv_transpose" else 1)
     vectors = -(-(problem.in_channels // problem.groups) // target.lanes(problem.dtype))
-    each = taps * vectors * max(channels, 1 + channels / tile.positions) * dense.share_on_data(problem, sizes)
+    each = taps * vectors * max(channels, 1 + channels / tile.positions) * share_on_data(problem, sizes)
     return sizes.positions * problem.groups * (each + 5 * channels + 8) / CLOCK / threads
 
 

@@ -40,6 +40,7 @@ from polyconv.run.cpu.algorithms.record import (
     table_of,
     words,
 )
+from polyconv.run.cpu.algorithms.regions import share_on_data
 from polyconv.run.cpu.algorithms.terms import Valid, taps_on_data, valid_terms
 from polyconv.run.cpu.emit import Kernel, Value, Var
 from polyconv.run.cpu.target import Target
@@ -349,9 +350,7 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     turns = 0  # of one term of one row, in products
     for vectors, count in ((len(blocks.main), blocks.full), (len(blocks.tail), bool(blocks.tail))):
         turns += count * sum(max(size * vectors, size + vectors + 1) for size in tiles)
-    terms = (
-        sizes.batch * prod(sizes.out_size[:-1]) * facts.terms * dense.share_on_data(problem, sizes, problem.ndim - 1)
-    )
+    terms = sizes.batch * prod(sizes.out_size[:-1]) * facts.terms * share_on_data(problem, sizes, problem.ndim - 1)
     return ENDS * terms * turns / target.vector_rate / threads
 
 

@@ -22,7 +22,7 @@ from math import prod
 from typing import NamedTuple
 
 from polyconv.run.cpu.activations import activate
-from polyconv.run.cpu.algorithms import NEAR_PLANES, dense, dense_rows
+from polyconv.run.cpu.algorithms import NEAR_PLANES, dense_rows
 from polyconv.run.cpu.algorithms.dense_rows import Tile, blocks_of, pack
 from polyconv.run.cpu.algorithms.record import (
     FIXED_WORDS,
@@ -36,6 +36,7 @@ from polyconv.run.cpu.algorithms.record import (
     table_of,
     words,
 )
+from polyconv.run.cpu.algorithms.regions import share_on_data
 from polyconv.run.cpu.algorithms.terms import Valid, taps_on_data, valid_terms
 from polyconv.run.cpu.emit import Kernel, Value, Var
 from polyconv.run.cpu.target import CLOCK, Target
@@ -395,7 +396,7 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     """Seconds: for each term a tile's products, or its loads where two at a time take longer; and copying the strip."""
     if 0 in sizes.out_size:
         return 0.0
-    terms = prod(problem.kernel_size) * problem.in_channels * dense.share_on_data(problem, sizes, problem.ndim - 1)
+    terms = prod(problem.kernel_size) * problem.in_channels * share_on_data(problem, sizes, problem.ndim - 1)
     rows = sizes.batch * prod(sizes.out_size[:-1])
     vectors = ceil_div(sizes.out_size[-1], target.lanes(problem.dtype))
     copied = 6 * prod(problem.kernel_size[:-1]) * problem.in_channels * vectors * problem.stride[-1]

@@ -16,6 +16,7 @@ from functools import lru_cache
 from math import prod
 from typing import NamedTuple
 
+from polyconv.geometry import Axis
 from polyconv.run.cpu.algorithms.phases import OutputPhases, Row, phases_of
 from polyconv.run.cpu.algorithms.record import Sizes, ceil_div
 from polyconv.run.problem import Problem
@@ -25,6 +26,7 @@ NARROWEST = 5  # a tile of fewer positions takes as long as one of so many
 FROM_L3 = 32  # the same for weights that come from the L3 and serve one tile
 OUTSIDE = 130  # what a tile takes besides its products, in products of one position with one vector pair
 WORTH = 0.97  # regions must save this much of the time
+TRIED = 0.92  # where more of a convolution's terms read data, cutting was never worth it: not worked out
 MOST_REGIONS = 64
 
 
@@ -48,11 +50,26 @@ def is_flat(positions: int, row: int, tile: int) -> bool:
     return positions <= FLAT or (row < tile // 2 and positions < 1 << 20)
 
 
+@lru_cache(maxsize=64)
+def share_on_data(problem: Problem, sizes: Sizes, axes: int | None = None) -> float:
+    """Which part of a convolution's terms reads data and not padding, along the first ``axes``; 1 if transposed."""
+    share = 1.0
+    if problem.op != "conv":
+        return share
+    facts = (problem.kernel_size, problem.stride, problem.dilation, sizes.padding, sizes.in_size, sizes.out_size)
+    for kernel, stride, dilation, (before, after), size, out in list(zip(*facts, strict=True))[:axes]:
+        if out and (before > 0 or after > 0):
+            share *= Axis(kernel, stride, dilation, before, after).taps_on_data(size, out) / (kernel * out)
+    return share
+
+
 def positions_of(problem: Problem, sizes: Sizes, tile: int) -> Grids:
     """The output phases of a problem at some sizes, each cut into regions where that saves.
 
     ``tile``: positions of a tile; 0: nothing is cut.
     """
+    if problem.op == "conv" and share_on_data(problem, sizes) > TRIED:
+        return Grids(phases := phases_of(problem, sizes.padding), phases.grids(sizes.out_size))
     return _positions_of(problem, sizes.padding, sizes.in_size, sizes.out_size, sizes.batch, tile)
 
 
@@ -77,11 +94,13 @@ def _best(
 ) -> list[list[_Segment]] | None:
     """The segments of each axis that take the least time, or None where cutting does not pay."""
     low, high = phases.starts[phase : phase + 2]
+    on_data = 1.0
+    for axis, step, length, size in zip(phases.shifts, phases.in_step, grid, in_size, strict=True):
+        on_data *= _on_data(axis[low:high], step, length, size)
+    if on_data > TRIED:
+        return None
     shifts = [sorted(set(axis[low:high])) for axis in phases.shifts]
     whole = [[_whole(s, step, n, size)] for s, step, n, size in zip(shifts, phases.in_step, grid, in_size, strict=True)]
-    on_data = (sum(data for _, data in axis.taps) / (axis.length * max(1, len(axis.taps))) for (axis,) in whole)
-    if prod(on_data) > WORTH:
-        return None
     fine = [_segments(s, step, n, size) for s, step, n, size in zip(shifts, phases.in_step, grid, in_size, strict=True)]
     tiles = ceil_div(batch * prod(grid), tile)
     narrowest = NARROWEST + FROM_L3 / tiles
@@ -94,6 +113,16 @@ def _best(
         if time < least:
             best, least = cut, time
     return best
+
+
+def _on_data(shifts: Sequence[int], step: int, length: int, size: int) -> float:
+    """Which part of an axis' terms reads data."""
+    met = 0
+    for shift in shifts:
+        low, high = -(shift // step), -((shift - size) // step)
+        low, high = low if low > 0 else 0, high if high < length else length
+        met += high - low if high > low else 0
+    return met / (length * len(shifts)) if shifts else 1.0
 
 
 def _whole(shifts: Sequence[int], step: int, length: int, size: int) -> _Segment:
