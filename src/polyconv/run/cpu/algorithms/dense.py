@@ -476,11 +476,18 @@ def _kept_tiles(
 KEPT_SHARE = 0.7  # of the L2 cache, for a chunk of tiles and one of weights
 
 
+def turns(blocks: Blocks, positions: int) -> int:
+    """What one term of all of a group's sums takes for a tile: its products, or its loads where there are more."""
+    main, tail = len(blocks.main), len(blocks.tail)
+    found = blocks.full * max(positions * main, positions + main + 1)
+    return found + max(positions * tail, positions + tail + 1) if tail else found
+
+
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
-    """Seconds: multiply-adds at the machine's rate, rounded up to whole vectors and tiles."""
-    blocks = blocks_of(problem, tile, target)
+    """Seconds: multiply-adds at the machine's rate, rounded up to whole vectors."""
     taps = prod(problem.kernel_size) / (prod(problem.stride) if problem.op == "conv_transpose" else 1)
-    steps = sizes.positions * taps * (problem.in_channels // problem.groups) * blocks.vectors * problem.groups
+    each = turns(blocks_of(problem, tile, target), tile.positions) / tile.positions
+    steps = sizes.positions * taps * (problem.in_channels // problem.groups) * each * problem.groups
     return steps * share_on_data(problem, sizes) / target.vector_rate / threads
 
 

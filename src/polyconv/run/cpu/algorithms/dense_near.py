@@ -347,9 +347,7 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
         return 0.0
     facts, blocks = geometry(problem, tile, target), blocks_of(problem, tile, target)
     tiles = [_computed(entry & 255, facts) for entry in _tiles(length, facts.sizes)]
-    turns = 0  # of one term of one row, in products
-    for vectors, count in ((len(blocks.main), blocks.full), (len(blocks.tail), bool(blocks.tail))):
-        turns += count * sum(max(size * vectors, size + vectors + 1) for size in tiles)
+    turns = sum(dense.turns(blocks, size) for size in tiles)  # of one term of one row
     terms = sizes.batch * prod(sizes.out_size[:-1]) * facts.terms * share_on_data(problem, sizes, problem.ndim - 1)
     return ENDS * terms * turns / target.vector_rate / threads
 
