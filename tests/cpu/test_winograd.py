@@ -10,7 +10,7 @@ import pytest
 import oracle
 from cpu import forced
 from cpu.forced import TARGETS, Layer
-from polyconv.run.cpu.algorithms import winograd, winograd_tiles
+from polyconv.run.cpu.algorithms import winograd, winograd_planar, winograd_tiles
 from polyconv.run.cpu.algorithms.cook_toom import short_convolution
 from polyconv.run.cpu.target import host
 from polyconv.run.plan import CompiledEngine
@@ -47,7 +47,6 @@ def test_same_bits_however_it_is_cut(layer):
     forced.check(layer, NAMES[layer.layout], TARGETS["host"](), exact=False)
 
 
-# weights that do not stay in this L2: several output blocks at a time, whose products are kept point by point
 WIDE = [
     Layer("conv", (48, 112), (3, 3), (13, 21), padding=((1, 1), (1, 1)), batch=1),
     Layer("conv", (16, 200), (3, 3), (15, 9), dilation=(3, 2), padding=((3, 2), (0, 4)), activation="relu", batch=1),
@@ -60,27 +59,38 @@ WIDE = [
 @wide
 @pytest.mark.parametrize("layout", list(NAMES))
 @pytest.mark.parametrize("layer", WIDE, ids=str)
-def test_several_output_blocks_at_a_time(layer, layout):
-    """The same bits as one at a time, on a machine with a larger cache; those are held to the bound below."""
-    layer, target = replace(layer, layout=layout), replace(host(), l2_bytes=1 << 18)
-    problem = layer.problem()
-    found, together = forced.algorithm(NAMES[layout]), 1
+def test_any_cut_gives_the_same_bits(layer, layout, monkeypatch):
+    """Several output blocks at a time, their weights fetched ahead: as with one at a time and weights in the L2."""
+    layer, target = replace(layer, layout=layout), replace(host(), l2_bytes=1 << 17)
+    problem, found, used = layer.problem(), forced.algorithm(NAMES[layout]), set()
     x, weight, bias = forced.data(layer)
-    spatial = [
-        n + sum(pads) - d * (k - 1)
-        for n, pads, d, k in zip(layer.in_size, layer.padding, problem.dilation, layer.kernel, strict=True)
+    padding = layer.ones(layer.padding, (0, 0))
+    out_size = [
+        size + sum(pads) - step * (taps - 1)
+        for size, pads, step, taps in zip(layer.in_size, padding, problem.dilation, layer.kernel, strict=True)
     ]
     last = layout == "channels_last"
-    out_shape = (layer.batch, *spatial, layer.channels[1]) if last else (layer.batch, layer.channels[1], *spatial)
-    for tile in found.variants(problem, host()):
+    out_shape = (layer.batch, *out_size, layer.channels[1]) if last else (layer.batch, layer.channels[1], *out_size)
+
+    def cut_by(most: int, chunk: int, together: int):
+        def cut(shape, target, tiles, run, threads):
+            made = winograd_tiles._cut(shape, target, tiles, run * max(1, most // run), chunk, together, threads)
+            used.add((made.items > 1, made.together > 1))
+            return made
+
+        return cut
+
+    for tile in found.variants(problem, target):
+        assert winograd_tiles.shape_of_tiles(problem, tile, target).u_bytes > target.l2_bytes // 2
         wanted = forced.run(layer, found, tile, host(), x, weight, bias, out_shape)
-        shape = winograd_tiles.shape_of_tiles(problem, tile, target)
-        assert shape.u_bytes > target.l2_bytes // 2
-        together = max(together, winograd_tiles.cut_work(shape, target, 20, 1, 1).together)
-        for options in ({}, {"threads": 3}, {"piecewise": True, "threads": 2}):
-            again = forced.run(layer, found, tile, target, x, weight, bias, out_shape, **options)
-            assert again.tobytes() == wanted.tobytes(), (tile, options)
-    assert together > 1
+        for cut in [(7, 3, 2), (1000, 5, 5), (15, 2, 1), (9, 4, 3)]:
+            for module in (winograd, winograd_planar):
+                monkeypatch.setattr(module, "cut_work", cut_by(*cut))
+            for options in ({}, {"piecewise": True, "threads": 2}):
+                again = forced.run(layer, found, tile, target, x, weight, bias, out_shape, **options)
+                assert again.tobytes() == wanted.tobytes(), (tile, cut, options)
+        monkeypatch.undo()
+    assert used >= {(True, True), (True, False)}
 
 
 @pytest.mark.parametrize(

@@ -154,13 +154,13 @@ class WinogradKernel(ABC):
         with k.loop(low, high, w["together"]) as first:
             last = k.minimum(first + w["together"], high)
             with k.loop(0, shape.points, nonempty=True) as point, k.loop(first, last, nonempty=True) as out_block:
-                place = self.place_of(out_block)
+                place, later = self.place_of(out_block), self.after(out_block, point, first, last)
                 left = k.at(self.v(), point * w["v_point"] + place.inputs)
                 result = k.at(self.m, (out_block - first) * w["m_block"] + point * w["m_point"])
 
                 def products(lanes: tuple[int, ...], stored: int) -> None:
                     right = k.at(place.u, point * (shape.depth * sum(lanes)))
-                    self.products(lanes, right, left, result, count)
+                    self.products(lanes, right, left, result, count, later)
 
                 self.by_width(place, products)
             with k.loop(first, last, nonempty=True) as out_block:
@@ -172,6 +172,16 @@ class WinogradKernel(ABC):
                         self.inverse_run(lanes, stored, m, start + tile, tile, place.bias, place.channel)
 
                 self.by_width(place, inverse)
+
+    def after(self, out_block: Value, point: Value, first: Value, last: Value) -> Value:
+        """Where the weights lie that are read next."""
+        k, shape, blocks = self.k, self.shape, self.shape.blocks
+        more = out_block + 1 < last
+        place = self.place_of(k.select(more, out_block + 1, first))
+        width = k.integer(sum(blocks.main if blocks.full else blocks.tail))
+        if blocks.full and blocks.tail:
+            width = k.select(place.inner < blocks.full, width, k.integer(sum(blocks.tail)))
+        return k.at(place.u, k.select(more, point, point + 1) * width * shape.depth)
 
     def place_of(self, out_block: Value) -> Place:
         """Where a block of output channels has its weights, and what it reads."""
@@ -202,7 +212,9 @@ class WinogradKernel(ABC):
         else:
             write(blocks.tail, blocks.last_count)
 
-    def products(self, lanes: tuple[int, ...], right: Value, left: Value, result: Value, count: Value) -> None:
+    def products(
+        self, lanes: tuple[int, ...], right: Value, left: Value, result: Value, count: Value, later: Value
+    ) -> None:
         """M = V @ U at one point for one block, in runs of nearly equal length of up to ROWS tiles.
 
         An odd number of rows is made even, to halve the code: the row too much is overwritten by what comes next, or
@@ -215,11 +227,11 @@ class WinogradKernel(ABC):
             rows = k.minimum((run + 1) * pairs // runs * 2, count) - low
             source, sink = k.at(left, low * shape.row), k.at(result, low * shape.width)
             part = (runs + (sum(lanes) * k.bytes - 1)) // runs
-            later = k.byte_at(k.at(right, shape.depth * sum(lanes)), run * part * shape.depth)
+            mine = k.byte_at(later, run * part * shape.depth)
             k.switch(
                 (rows + 1) // 2,
                 range(1, ROWS // 2 + 1),
-                lambda r: self.product(lanes, 2 * r, source, right, sink, later, part),
+                lambda r: self.product(lanes, 2 * r, source, right, sink, mine, part),
             )
 
     def product(
@@ -227,8 +239,8 @@ class WinogradKernel(ABC):
     ) -> None:
         """A few rows of the matrix product, all in registers.
 
-        Weights that do not stay in the L2 are asked for a point ahead: each run asks for a part of them (from
-        ``later`` on, ``part`` bytes a turn), so that reading them is spread over all products.
+        Weights that do not stay in the L2 are asked for one product ahead: each run asks for a part of them (from
+        ``later`` on, ``part`` bytes a turn), so that reading them is spread over all.
         """
         k, shape, width = self.k, self.shape, sum(lanes)
         starts = [sum(lanes[:v]) for v in range(len(lanes))]
