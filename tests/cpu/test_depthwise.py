@@ -11,7 +11,7 @@ import pytest
 from cpu import forced
 from cpu.forced import TARGETS, Layer
 from polyconv.run.cpu.algorithms.depthwise import DEPTHWISE
-from polyconv.run.cpu.algorithms.lanes import gathers
+from polyconv.run.cpu.algorithms.lanes import _even_rows, gathers
 from polyconv.run.cpu.algorithms.planes import PLANES
 from polyconv.run.cpu.algorithms.record import Sizes
 from polyconv.run.cpu.target import host
@@ -140,6 +140,21 @@ def test_a_position_has_the_same_bits_in_every_picture(layout, found):
         for top, left in [(0, 0), (1, 3), (2, 5), (7, 2)]:
             part = run(np.ascontiguousarray(x[:, top : top + 14, left : left + 21]), tile)
             assert whole[:, top : top + 12, left : left + 18].tobytes() == part.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "others", "threads", "rows"),
+    [
+        (14, 4, 2, 2, 2),  # 7 items of two rows each, not 8 rows and 6
+        (56, 4, 1, 2, 4),  # already even
+        (7, 7, 1, 2, 4),
+        (16, 5, 1, 4, 4),  # not an odd row by itself
+        (9, 9, 4, 2, 9),  # four pictures
+        (3, 1, 1, 2, 1),
+    ],
+)
+def test_items_have_rows_such_that_threads_are_done_together(count, most, others, threads, rows):
+    assert _even_rows(count, most, others, threads, 2) == rows
 
 
 def test_padding_adds_nothing_even_to_infinite_weights():

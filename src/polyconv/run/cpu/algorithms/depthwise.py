@@ -11,6 +11,9 @@ from polyconv.run.cpu.algorithms.sliding import Tile
 from polyconv.run.cpu.target import CLOCK, Target
 from polyconv.run.problem import Problem
 
+TURN = 11  # cycles to turn a vector of outputs and its inputs around
+COLUMN = 1.5  # cycles to read a vector that does not lie in the L1
+
 
 def fits(problem: Problem, target: Target) -> str | None:
     """One input channel a group."""
@@ -35,12 +38,20 @@ def variants(problem: Problem, target: Target) -> Sequence[Tile]:
 
 
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
-    """Seconds: multiply-adds of vectors; with channels first also the shuffles of input and output."""
+    """Seconds: multiply-adds of vectors; with channels first also the shuffles of input and output.
+
+    With channels last and few taps each column that a tile reads comes from the L2, or from further away.
+    """
     blocks = cut(problem, target)
     taps = prod(problem.kernel_size) / (prod(problem.stride) if problem.op == "conv_transpose" else 1)
-    turned = 11 if problem.layout == "channels_first" else 0
-    vectors = blocks.lanes // target.lanes(problem.dtype)
-    return sizes.positions * blocks.count * vectors * (taps / target.vector_rate + turned / CLOCK) / threads
+    cycles = taps * CLOCK / target.vector_rate
+    if problem.layout == "channels_first":
+        cycles += TURN
+    elif problem.op == "conv" and tile.rows:
+        columns = tile.pixels * problem.stride[-1] + problem.kernel_size[-1] - 1
+        rows = tile.rows * problem.stride[-2] + problem.kernel_size[-2] - 1
+        cycles += COLUMN * columns * rows / (tile.pixels * tile.rows)
+    return sizes.positions * blocks.count * cycles / CLOCK / threads
 
 
 DEPTHWISE = Algorithm("depthwise", fits, variants, emit, pack, schedule, cost, rows_contiguous)

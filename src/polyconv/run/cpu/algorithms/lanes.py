@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from polyconv.run.cpu.algorithms.blocks import taps_first
-from polyconv.run.cpu.algorithms.record import FIXED_WORDS, Phase, Schedule, Sizes, aligned, table_of, words
+from polyconv.run.cpu.algorithms.record import FIXED_WORDS, Phase, Schedule, Sizes, aligned, ceil_div, table_of, words
 from polyconv.run.cpu.algorithms.sliding import COUNT, POINTERS, Slide, Tile, Window, job_names
 from polyconv.run.cpu.algorithms.turn import Turn
 from polyconv.run.cpu.emit import Kernel, Value, join
@@ -466,7 +466,31 @@ def boxes(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: i
             box[axis] = min(-(-half // grain[axis]) * grain[axis], box[axis] - 1)
     while run > 1 and prod(box) * run * work > most_work:
         run = -(-run // 2)
+    if threads > 1 and problem.ndim > 1 and box[0] < sizes.out_size[0]:
+        others = sizes.batch * prod(-(-size // part) for size, part in zip(sizes.out_size[1:], box[1:], strict=True))
+        together = tile.rows if problem.ndim == 2 else 1
+        box[0] = _even_rows(sizes.out_size[0], box[0], others * -(-blocks.count // run), threads, together)
     return box, run
+
+
+TRIED = 12  # numbers of rows
+ALONE = 0.7  # the time of a row by itself, in that of two rows computed together
+
+
+def _even_rows(count: int, most: int, others: int, threads: int, together: int) -> int:
+    """The rows of an item, as many as ``most`` or few less, with which the threads are done first.
+
+    Each stretch of rows has ``others`` items. Of 14 rows in items of 4, computed two at a time, the first of two
+    threads has 8; in items of 2, of which there are two side by side, it has 7.
+    """
+
+    def last_done(length: int) -> float:
+        each = length if together < 2 else length // 2 + length % 2 * ALONE
+        return ceil_div(ceil_div(count, length) * others, threads) * each
+
+    tried = {length: last_done(length) for length in range(most, max(most - TRIED, 0), -1)}
+    best = min(tried.values())
+    return next(length for length, done in tried.items() if done <= 1.05 * best)
 
 
 L1_PERIOD = 4096  # bytes after which addresses share a set of the L1 cache
