@@ -202,6 +202,7 @@ FORCED = {
     "subpixel": ("transposed 6x6 1 stride 3 padding 2", "channels_first"),
     "winograd": ("conv 3x3 20 same", "channels_last"),
     "winograd_planar": ("conv 3x3 20 same", "channels_first"),
+    "winograd_rows": ("conv 3x1 20 same", "channels_first"),
 }
 
 

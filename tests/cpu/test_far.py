@@ -42,6 +42,7 @@ LAYERS = {
     "subpixel": ("conv_transpose", 64, 1, (6, 6), 3, 1, LAST),
     "winograd": ("conv", 16, 64, (3, 3), 1, 1, LAST),
     "winograd_planar": ("conv", 16, 64, (3, 3), 1, 1, FIRST),
+    "winograd_rows": ("conv", 16, 512, (3, 1), 1, 1, FIRST),
 }
 MANY = 50_000  # threads, so that items are small; Winograd's are, and many threads divide channels too
 ROUNDS = {"fourier", "fourier_depthwise"}  # these hand a piece of the picture to all threads at a time

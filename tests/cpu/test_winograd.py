@@ -10,7 +10,7 @@ import pytest
 import oracle
 from cpu import forced
 from cpu.forced import TARGETS, Layer
-from polyconv.run.cpu.algorithms import winograd, winograd_planar, winograd_tiles
+from polyconv.run.cpu.algorithms import winograd, winograd_planar, winograd_rows, winograd_tiles
 from polyconv.run.cpu.algorithms.cook_toom import short_convolution
 from polyconv.run.cpu.target import host
 from polyconv.run.plan import CompiledEngine
@@ -37,6 +37,17 @@ PLANES = [
     Layer("conv", (16, 18), (7,), (131,), dilation=(5,), padding=((15, 15),), layout="channels_first"),  # three runs
     Layer("conv", (17, 16), (3,), (67,), dilation=(64,), padding=((64, 64),), layout="channels_first"),
     Layer("conv", (16, 16), (3, 3), (7, 61), dilation=(2, 6), padding=((2, 2), (6, 0)), layout="channels_first"),
+]
+ROWS = [
+    Layer("conv", (17, 19), (3, 1), (7, 41), padding=((1, 1), (0, 0)), activation="relu", layout="channels_first"),
+    Layer("conv", (16, 33), (3, 1), (9, 35), dilation=(2, 1), padding=((2, 0), (1, 2)), layout="channels_first"),
+    Layer("conv", (18, 16), (3, 1, 1), (6, 5, 9), padding=((1, 1), (0, 0), (0, 0)), layout="channels_first"),
+    Layer(
+        "conv", (16, 17), (3, 3, 1), (5, 7, 20), padding=((1, 0), (1, 1), (0, 0)), bias=False, layout="channels_first"
+    ),
+    Layer("conv", (16, 29), (1, 7, 1), (3, 13, 16), padding=((0, 0), (3, 3), (1, 0)), layout="channels_first"),
+    Layer("conv", (16, 16), (5, 1), (1, 3), padding=((2, 2), (0, 0)), batch=3, layout="channels_first"),
+    Layer("conv", (40, 16), (3, 1), (4, 800), padding=((1, 1), (0, 0)), batch=1, layout="channels_first"),  # segments
 ]
 NAMES = {"channels_last": "winograd", "channels_first": "winograd_planar"}
 
@@ -107,6 +118,12 @@ def test_threads_have_equal_shares_in_bounded_memory(channels, tiles, threads):
         assert cut.bytes <= winograd_tiles.LARGEST * target.l2_bytes
 
 
+@wide
+@pytest.mark.parametrize("layer", ROWS, ids=str)
+def test_same_bits_with_positions_in_the_lanes(layer):
+    forced.check(layer, "winograd_rows", TARGETS["host"](), exact=False)
+
+
 def _error(layer: Layer, tile: winograd_tiles.Tile, seed: int) -> float:
     """The largest error over 2^-24 times the largest sum of |weight| |x|."""
     rng = np.random.default_rng(seed)
@@ -121,9 +138,8 @@ def _error(layer: Layer, tile: winograd_tiles.Tile, seed: int) -> float:
     wanted = oracle.conv(x.astype(np.float64), weight.astype(np.float64), **options).y
     scale = oracle.conv(np.abs(x).astype(np.float64), np.abs(weight).astype(np.float64), **options).y
     padding, out_size = layer.ones(layer.padding, (0, 0)), wanted.shape[1:-1] if last else wanted.shape[2:]
-    found = CompiledEngine(algorithm=NAMES[layer.layout], tile=tile).prepare(problem, weight, None)(
-        x, padding, out_size
-    )
+    name = "winograd_rows" if isinstance(tile, winograd_rows.Tile) else NAMES[layer.layout]
+    found = CompiledEngine(algorithm=name, tile=tile).prepare(problem, weight, None)(x, padding, out_size)
     return float(np.abs(found - wanted).max() / scale.max() * 2**24)
 
 
@@ -134,6 +150,14 @@ def test_the_error_is_within_the_stated_bound(layer):
     for tile in winograd_tiles.variants(layer.problem(), host()):
         for seed in range(3):
             assert _error(layer, tile, seed) <= winograd_tiles.error_bound(layer.problem(), tile)
+
+
+@wide
+@pytest.mark.parametrize("layer", [ROWS[0], ROWS[3], ROWS[5]], ids=str)
+def test_the_error_is_within_the_bound_with_positions_in_the_lanes(layer):
+    layer = replace(layer, activation=None, bias=False)
+    for tile in winograd_rows.variants(layer.problem(), host()):
+        assert _error(layer, tile, 1) <= winograd_tiles.error_bound(layer.problem(), tile)
 
 
 def test_the_bound_would_notice_a_wrong_kernel():
@@ -170,3 +194,19 @@ def test_says_what_it_is_not_for(change, why):
     problem = Problem("conv", 16, 16, (3, 3), (1, 1), (1, 1), 1, True, None, "float32", "channels_last")
     assert winograd.fits(problem, host()) is None or host().vector_registers < 32
     assert re.search(why, winograd.fits(replace(problem, **change), host()) or "")
+
+
+@wide
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"layout": "channels_last"}, "planes"),
+        ({"groups": 2, "in_channels": 32, "out_channels": 32}, "one group, not 2"),
+        ({"kernel_size": (3, 2)}, "2 taps lie along it"),
+        ({"kernel_size": (3, 2, 1), "stride": (1, 1, 1), "dilation": (1, 1, 1)}, "neither short nor one tap"),
+    ],
+)
+def test_says_what_rows_are_not_for(change, why):
+    problem = Problem("conv", 16, 16, (3, 1), (1, 1), (1, 1), 1, True, None, "float32", "channels_first")
+    assert winograd_rows.fits(problem, host()) is None
+    assert re.search(why, winograd_rows.fits(replace(problem, **change), host()) or "")

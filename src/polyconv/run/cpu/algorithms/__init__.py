@@ -34,6 +34,7 @@ NAMES = (  # each is a module here, and its record there in capitals
     "subpixel",
     "winograd",
     "winograd_planar",
+    "winograd_rows",
 )
 
 
@@ -66,6 +67,7 @@ def worth_loading(problem: Problem, names: Sequence[str] = NAMES) -> list[str]:
     if problem.op == "conv" and set(problem.stride) == {1} and problem.dtype == "float32":  # those that round more
         longest = max(problem.kernel_size)
         may |= {"winograd_planar" if is_first else "winograd"} if longest > 2 else set()
+        may |= {"winograd_rows"} if is_first and longest > 2 and problem.kernel_size[-1] == 1 else set()
         may |= {"fourier", *(("fourier_depthwise",) if alone else ())} if longest > 4 else set()
     return [name for name in names if name in may]
 

@@ -27,7 +27,7 @@ from polyconv.geometry import product
 from polyconv.run.cpu.activations import activate
 from polyconv.run.cpu.algorithms.record import Algorithm, Phase, Schedule, Sizes, pixels_contiguous, table_of, words
 from polyconv.run.cpu.algorithms.tiles import tile_starts
-from polyconv.run.cpu.algorithms.winograd_kernel import WinogradKernel
+from polyconv.run.cpu.algorithms.winograd_kernel import WinogradKernel, along_axes
 from polyconv.run.cpu.algorithms.winograd_tiles import (
     Shape,
     Tile,
@@ -148,7 +148,7 @@ class PixelKernel(WinogradKernel):
             k.store_vector(value, k.at(sink, stride * point), align=64)
 
         short = [(axis, found.data) for axis, found in enumerate(self.shape.short) if found]
-        self.along_axes(short, self.shape.grid, load, store)
+        along_axes(k, short, self.shape.grid, load, store)
 
     # -- back to outputs
     def inverse_run(
@@ -173,7 +173,7 @@ class PixelKernel(WinogradKernel):
                 done = activate(k, self.problem.activation, value + added)
                 k.store_vector(done, k.at(sink, channel + at), count=stored if last else None)
 
-            self.along_axes(short, shape.grid, load, store)
+            along_axes(k, short, shape.grid, load, store)
             at += n
 
 

@@ -95,31 +95,6 @@ class WinogradKernel(ABC):
         """Where V starts in scratch, behind M."""
         return self.k.at(self.m, self.w["m_block"] * self.w["together"])
 
-    def along_axes(
-        self,
-        matrices: list[tuple[int, Matrix]],
-        grid: tuple[int, ...],
-        load: Callable[[int], Value],
-        store: Callable[[int, Value], None],
-    ) -> None:
-        """Multiply along each axis; the first axis as it is loaded, the last as it is stored."""
-        values: dict[tuple[int, ...], Value] = {}
-        numbers = {point: number for number, point in enumerate(itertools.product(*map(range, grid)))}
-        for step, (axis, matrix) in enumerate(matrices):
-            after = tuple(len(matrix) if number == axis else size for number, size in enumerate(grid))
-            places = {point: number for number, point in enumerate(itertools.product(*map(range, after)))}
-            found: dict[tuple[int, ...], Value] = {}
-            for line in itertools.product(*(range(1 if number == axis else size) for number, size in enumerate(grid))):
-                points = [(*line[:axis], place, *line[axis + 1 :]) for place in range(grid[axis])]
-                data = [values[point] if step else load(numbers[point]) for point in points]
-                for place, value in enumerate(_combined(self.k, matrix, data)):
-                    point = (*line[:axis], place, *line[axis + 1 :])
-                    if step == len(matrices) - 1:
-                        store(places[point], value)
-                    else:
-                        found[point] = value
-            values, grid, numbers = found, after, places
-
     # -- the products
     def write_products(self) -> None:
         """Items are chunks of output blocks (of clusters, where there are several), and blocks of tiles in each."""
@@ -275,6 +250,32 @@ class WinogradKernel(ABC):
         for row, totals in enumerate(sums):
             for at, total in zip(starts, totals, strict=True):
                 k.store_vector(total.value, k.at(result, row * shape.width + at))
+
+
+def along_axes(
+    k: Kernel,
+    matrices: list[tuple[int, Matrix]],
+    grid: tuple[int, ...],
+    load: Callable[[int], Value],
+    store: Callable[[int, Value], None],
+) -> None:
+    """Multiply along each axis; the first axis as it is loaded, the last as it is stored."""
+    values: dict[tuple[int, ...], Value] = {}
+    numbers = {point: number for number, point in enumerate(itertools.product(*map(range, grid)))}
+    for step, (axis, matrix) in enumerate(matrices):
+        after = tuple(len(matrix) if number == axis else size for number, size in enumerate(grid))
+        places = {point: number for number, point in enumerate(itertools.product(*map(range, after)))}
+        found: dict[tuple[int, ...], Value] = {}
+        for line in itertools.product(*(range(1 if number == axis else size) for number, size in enumerate(grid))):
+            points = [(*line[:axis], place, *line[axis + 1 :]) for place in range(grid[axis])]
+            data = [values[point] if step else load(numbers[point]) for point in points]
+            for place, value in enumerate(_combined(k, matrix, data)):
+                point = (*line[:axis], place, *line[axis + 1 :])
+                if step == len(matrices) - 1:
+                    store(places[point], value)
+                else:
+                    found[point] = value
+        values, grid, numbers = found, after, places
 
 
 def _combined(k: Kernel, matrix: Matrix, data: list[Value]) -> list[Value]:

@@ -25,7 +25,7 @@ from polyconv.run.cpu.algorithms.record import (
     words,
 )
 from polyconv.run.cpu.algorithms.tiles import tile_starts
-from polyconv.run.cpu.algorithms.winograd_kernel import NAMES, WinogradKernel
+from polyconv.run.cpu.algorithms.winograd_kernel import NAMES, WinogradKernel, along_axes
 from polyconv.run.cpu.algorithms.winograd_tiles import (
     Tile,
     cost,
@@ -161,7 +161,7 @@ class PlaneKernel(WinogradKernel):
             k.store_vector(value, k.at(sink, stride * point), align=64)
 
         short = [(axis, found.data) for axis, found in enumerate(shape.short) if found]
-        self.along_axes(short, shape.grid, load, store)
+        along_axes(k, short, shape.grid, load, store)
 
     # -- outputs
     def inverse_run(
@@ -196,7 +196,7 @@ class PlaneKernel(WinogradKernel):
             k.store_vector(activate(k, self.problem.activation, value + added), k.at(sink, place * lanes))
 
         short = [(axis, found.inverse) for axis, found in enumerate(shape.short) if found]
-        self.along_axes(short, shape.grid, load, store)
+        along_axes(k, short, shape.grid, load, store)
 
     def write_planes(self, lanes: int, used: int, planes: Value, places: list[Value]) -> None:
         """The strip of one vector of channels, row by row, into their planes."""

@@ -198,7 +198,12 @@ def pack(problem: Problem, tile: Tile, target: Target, weight: Array | None, bia
     """Bias, U[out block][point][summed tap][channel][lane], a row of zeros for padding; transformed in float64."""
     if weight is None:
         raise ValueError(f"{problem.op} needs a weight array, got None.")
-    shape = shape_of_tiles(problem, tile, target)
+    return pack_points(shape_of_tiles(problem, tile, target), weight, bias)
+
+
+def pack_points(shape: Shape, weight: Array, bias: Array | None) -> Array:
+    """`pack` for a shape."""
+    problem = shape.problem
     blocks, groups, inputs, ndim = shape.blocks, problem.groups, problem.in_channels // problem.groups, problem.ndim
     taps = taps_first(problem, weight).reshape(groups, *problem.kernel_size, inputs, blocks.channels)
     order = sorted(range(ndim), key=lambda axis: shape.short[axis] is None)  # the transformed axes first
