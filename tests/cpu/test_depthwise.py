@@ -11,10 +11,11 @@ import pytest
 from cpu import forced
 from cpu.forced import TARGETS, Layer
 from polyconv.run.cpu.algorithms.depthwise import DEPTHWISE
-from polyconv.run.cpu.algorithms.lanes import _even_rows, gathers
+from polyconv.run.cpu.algorithms.lanes import _even_rows
 from polyconv.run.cpu.algorithms.planes import PLANES
 from polyconv.run.cpu.algorithms.record import Sizes
 from polyconv.run.cpu.target import host
+from polyconv.run.problem import Problem
 
 LAYOUTS = ("channels_last", "channels_first")
 
@@ -72,10 +73,21 @@ GATHERED = [
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("layer", GATHERED, ids=str)
-def test_pixels_that_share_few_cache_sets_are_gathered(layer, target):
+def test_pixels_that_share_few_cache_sets_may_be_gathered(layer, target):
     layer = groups(layer, "channels_last")
-    assert gathers(layer.problem(), TARGETS[target]())
+    assert [tile.gathered for tile in DEPTHWISE.variants(layer.problem(), TARGETS[target]())] == [False, True]
     forced.check(layer, "depthwise", TARGETS[target]())
+
+
+@pytest.mark.parametrize(("taps", "side", "gathered"), [(7, 14, True), (5, 112, False)])
+def test_pixels_are_gathered_from_near_only(taps, side, gathered):
+    problem = Problem("conv", 256, 256, (taps, taps), (1, 1), (1, 1), 256, True, None, "float32", "channels_last")
+    pads, size = ((taps // 2, taps // 2),) * 2, (side, side)
+    sizes = Sizes(1, size, pads, size, (side * side * 256, side * 256, 256, 1))
+    costs = {
+        tile.gathered: DEPTHWISE.cost(problem, tile, host(), sizes, 1) for tile in DEPTHWISE.variants(problem, host())
+    }
+    assert (costs[True] < costs[False]) == gathered
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from polyconv.run.cpu.algorithms.lanes import cut, emit, pack, remainders_of, schedule
+from polyconv.run.cpu.algorithms.lanes import cut, either_way, emit, pack, placing_cycles, remainders_of, schedule
 from polyconv.run.cpu.algorithms.record import Algorithm, Sizes, rows_contiguous
 from polyconv.run.cpu.algorithms.sliding import Tile
 from polyconv.run.cpu.target import CLOCK, Target
@@ -33,8 +33,8 @@ def variants(problem: Problem, target: Target) -> Sequence[Tile]:
     registers = cut(problem, target).lanes // target.lanes(problem.dtype)  # of a block
     wide = target.vector_registers >= 32
     if problem.op == "conv" and problem.ndim > 1 and problem.kernel_size[-2] * length <= 12:
-        return [Tile(2, (8 if wide else 4) // registers, length)]
-    return [Tile(0, 8 // registers, max(1, min(length, 8)))]
+        return either_way(problem, Tile(2, (8 if wide else 4) // registers, length))
+    return either_way(problem, Tile(0, 8 // registers, max(1, min(length, 8))))
 
 
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
@@ -51,7 +51,9 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
         columns = tile.pixels * problem.stride[-1] + problem.kernel_size[-1] - 1
         rows = tile.rows * problem.stride[-2] + problem.kernel_size[-2] - 1
         cycles += COLUMN * columns * rows / (tile.pixels * tile.rows)
-    return sizes.positions * blocks.count * cycles / CLOCK / threads
+    vectors = blocks.count * (blocks.lanes // target.lanes(problem.dtype))
+    placing = placing_cycles(problem, tile, target, sizes)
+    return (sizes.positions * vectors * cycles + placing) / CLOCK / threads
 
 
 DEPTHWISE = Algorithm("depthwise", fits, variants, emit, pack, schedule, cost, rows_contiguous)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from polyconv.run.cpu.algorithms.lanes import cut, emit, pack, remainders_of, schedule
+from polyconv.run.cpu.algorithms.lanes import cut, either_way, emit, pack, placing_cycles, remainders_of, schedule
 from polyconv.run.cpu.algorithms.record import Algorithm, Sizes, rows_contiguous
 from polyconv.run.cpu.algorithms.sliding import Tile
 from polyconv.run.cpu.target import CLOCK, Target
@@ -36,7 +36,7 @@ def variants(problem: Problem, target: Target) -> Sequence[Tile]:
     length = max(len(taps) for taps in remainders_of(problem, problem.ndim - 1).taps)
     taps = max(1, min(length, 8, CODE // (4 * blocks.inputs)))
     pixels = 8 if taps * blocks.inputs * 8 <= CODE else 4
-    return [Tile(0, pixels // registers, taps)]
+    return either_way(problem, Tile(0, pixels // registers, taps))
 
 
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
@@ -51,7 +51,8 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     registers = blocks.all_lanes / target.lanes(problem.dtype)
     turned = 11 if problem.layout == "channels_first" else 0
     adds = taps * blocks.inputs / target.vector_rate
-    return sizes.positions * registers * (adds + (taps * blocks.inputs * shuffles / 2 + turned) / CLOCK) / threads
+    each = adds + (taps * blocks.inputs * shuffles / 2 + turned) / CLOCK
+    return (sizes.positions * registers * each + placing_cycles(problem, tile, target, sizes) / CLOCK) / threads
 
 
 GROUPED = Algorithm("grouped", fits, variants, emit, pack, schedule, cost, rows_contiguous)

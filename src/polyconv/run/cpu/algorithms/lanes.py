@@ -161,7 +161,7 @@ class _Module:
         self.blocks = cut(problem, target)
         self.ndim = problem.ndim
         self.turned = problem.layout == "channels_first"
-        self.staged = self.turned or gathers(problem, target)
+        self.staged = self.turned or tile.gathered
         self.axes = [remainders_of(problem, axis) for axis in range(self.ndim)]
         self.lengths = sorted({len(taps) for taps in self.axes[-1].taps})
         self.k = k = Kernel("run0", target, problem.dtype)
@@ -389,7 +389,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     table = table_of(
         word for axis in range(ndim) for row in remainder_table(problem, axis, sizes.padding[axis][0]) for word in row
     )
-    room_in, room_out = _room(problem, target, box, sizes)
+    room_in, room_out = _room(problem, tile, target, box, sizes)
     axes: list[int] = []
     for axis in range(ndim):
         axes += [sizes.in_size[axis], sizes.out_size[axis], sizes.padding[axis][0], spatial[axis]]
@@ -414,9 +414,9 @@ def _out_strides(problem: Problem, out_size: tuple[int, ...]) -> list[int]:
     return [unit * prod(out_size[axis + 1 :]) for axis in range(len(out_size))]
 
 
-def _room(problem: Problem, target: Target, box: Sequence[int], sizes: Sizes) -> tuple[int, int]:
+def _room(problem: Problem, tile: Tile, target: Target, box: Sequence[int], sizes: Sizes) -> tuple[int, int]:
     """Bytes of an input box and an output box in scratch, with room for a last vector of positions."""
-    if not gathers(problem, target) and problem.layout == "channels_last":
+    if not tile.gathered and problem.layout == "channels_last":
         return 0, 0
     blocks, item = cut(problem, target), problem.numpy_dtype().itemsize
     lanes = target.lanes(problem.dtype)
@@ -433,7 +433,7 @@ def _room(problem: Problem, target: Target, box: Sequence[int], sizes: Sizes) ->
 
 def boxes(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> tuple[list[int], int]:
     """The box of an item and its number of blocks: enough items for the threads, each within the caches."""
-    blocks, staged = cut(problem, target), problem.layout == "channels_first" or gathers(problem, target)
+    blocks, staged = cut(problem, target), problem.layout == "channels_first" or tile.gathered
     work = _taps(problem) * blocks.inputs  # multiply-adds of an output vector
     box, run = list(sizes.out_size), 1 if staged else blocks.count
     wanted = sizes.positions * blocks.count * work // (12 * threads) if threads > 1 else 1 << 60
@@ -444,7 +444,7 @@ def boxes(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: i
 
     def too_big() -> bool:
         if staged:
-            return sum(_room(problem, target, box, sizes)) > most_bytes
+            return sum(_room(problem, tile, target, box, sizes)) > most_bytes
         return prod(box) * problem.out_channels * item > most_bytes
 
     grain = [1] * (problem.ndim - 1) + [tile.pixels * 4]
@@ -503,15 +503,37 @@ def cache_sets(problem: Problem) -> int:
     return L1_PERIOD // gcd(problem.in_channels * problem.numpy_dtype().itemsize, L1_PERIOD)
 
 
-def gathers(problem: Problem, target: Target) -> bool:
-    """Is a block's input gathered in scratch first (channels last), because its pixels share few sets of the L1 cache.
+def either_way(problem: Problem, tile: Tile) -> list[Tile]:
+    """The tile and, where it may pay to gather a block's input in scratch first, the tile that does (channels last).
 
-    Pixels a multiple of 1 KiB apart fall into four sets or fewer: not even the columns of one tile stay there. It pays
-    where they are read often enough: large kernels of several rows.
+    Pixels a multiple of 1 KiB apart fall into four sets of the L1 cache or fewer: not even the columns of one tile stay
+    there. Gathering pays where they are read often enough (large kernels of several rows) and come from near.
     """
     if problem.layout == "channels_first" or cache_sets(problem) > FEW_SETS:
-        return False
-    return prod(problem.kernel_size) > FEW_TAPS and prod(problem.kernel_size[:-1]) > 1
+        return [tile]
+    if prod(problem.kernel_size) <= FEW_TAPS or prod(problem.kernel_size[:-1]) == 1:
+        return [tile]
+    return [tile, tile._replace(gathered=True)]
+
+
+MISSED = 1.2  # cycles that a load takes longer where pixels push each other out of the L1 cache
+NEAR, FAR = 6.0, 25.0  # cycles to gather a vector from the L2, and from further away: one of few lines of its page
+
+
+def placing_cycles(problem: Problem, tile: Tile, target: Target, sizes: Sizes) -> float:
+    """Cycles of one thread that input in few sets of the L1 costs: copied first, or missed by each load (or 0)."""
+    if len(either_way(problem, tile)) == 1:
+        return 0.0
+    vectors = cut(problem, target).all_lanes / target.lanes(problem.dtype)
+    inputs = sizes.batch * prod(sizes.in_size) * problem.in_channels
+    if tile.gathered:
+        moved = (inputs + sizes.positions * problem.out_channels) * problem.numpy_dtype().itemsize
+        again = problem.kernel_size[0] ** 0.5 if problem.ndim > 2 else 1.0  # boxes share planes
+        return inputs / target.lanes(problem.dtype) * again * (NEAR if moved <= target.l2_bytes else FAR)
+    rows = max(tile.rows, 1)
+    columns = ((tile.pixels - 1) * problem.stride[-1] + problem.kernel_size[-1]) / tile.pixels
+    lines = prod(problem.kernel_size[:-2]) * ((rows - 1) * problem.stride[-2] + problem.kernel_size[-2]) / rows
+    return sizes.positions * vectors * columns * lines * MISSED
 
 
 @lru_cache(maxsize=256)

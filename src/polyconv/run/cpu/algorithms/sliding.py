@@ -41,11 +41,15 @@ def job_names(ndim: int) -> tuple[str, ...]:
 
 
 class Tile(NamedTuple):
-    """Rows and pixels of a tile, and how many taps of a row are written out (longer rows loop)."""
+    """Rows and pixels of a tile, and how many taps of a row are written out (longer rows loop).
+
+    ``gathered``: a block's part of the input is copied to scratch first (channels last).
+    """
 
     rows: int
     pixels: int
     taps: int
+    gathered: bool = False
 
 
 class Window(NamedTuple):
