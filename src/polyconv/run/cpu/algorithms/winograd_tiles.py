@@ -9,7 +9,6 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +37,7 @@ MOST_RUNS = 4  # of ROWS tiles each that share a reading of U
 LARGEST = 4  # times the L2: what a thread's V and M may take, where more than ROWS tiles would share a reading of U
 PACKING = 1.7e-9  # seconds to transform a weight to one point, and put it in its place
 KEPT = 0.9  # times the model's seconds: the exact kernels' models count the full rate, and they reach 0.7 to 0.87 of it
+UNUSUAL = 1.05  # times: another tile than the usual one is more code, for which the next size may have to wait
 WORTH = 10e-6  # seconds a call must save before exactness on integers is given up
 
 
@@ -163,6 +163,12 @@ class Shape:
         return -(-most // self.lanes) * self.lanes
 
     @cached_property
+    def is_usual(self) -> bool:
+        """Is the tile the one that is fastest for most pictures."""
+        taps = self.problem.kernel_size
+        return all(not m or m == SHORT[r][0] for m, r in zip(self.tile.outputs, taps, strict=True))
+
+    @cached_property
     def item(self) -> int:
         """Bytes of an element."""
         return self.problem.numpy_dtype().itemsize
@@ -284,51 +290,76 @@ def cut_work(shape: Shape, target: Target, tiles: int, run: int, threads: int) -
         run: tiles that stay together.
         threads: that share the work.
     """
-    best, room, seconds = None, LARGEST * target.l2_bytes, attrgetter("seconds")
-    for parts in {min(1 << power, threads, shape.count) for power in range(threads.bit_length() + 1)}:
-        chunk = ceil_div(shape.count, parts)
-        share = ceil_div(threads, ceil_div(shape.count, chunk))  # threads that divide the tiles
-        for block in {_block(tiles, run, ROWS * runs, share) for runs in range(1, MOST_RUNS + 1)}:
-            found = _cut(shape, target, tiles, block, chunk, 1, threads)
-            several = min(chunk, target.l2_bytes // 2 // (found.m_block * shape.item))
-            if several > 1 and shape.clusters == 1 and found.bytes > target.l2_bytes // 4:
-                found = min(found, _cut(shape, target, tiles, block, chunk, several, threads), key=seconds)
-            if best is None or (max(found.bytes, room), found.seconds) < (max(best.bytes, room), best.seconds):
-                best = found
-    return best or _cut(shape, target, tiles, run, 1, 1, threads)
+    room, budget, found = LARGEST * target.l2_bytes, target.l2_bytes // 2, []
+    streams = shape.clusters == 1 and shape.u_bytes > budget
+    rate, parts, halves = PRODUCTS * target.vector_rate, 1, []
+    while parts < min(threads, shape.count):
+        halves.append(parts)
+        parts *= 2
+    for parts in (*halves, min(threads, shape.count)):
+        chunk = -(-shape.count // parts)
+        share = -(-threads // -(-shape.count // chunk))  # threads that divide the tiles
+        last = 0
+        for runs in range(1, MOST_RUNS + 1):
+            block = _block(tiles, run, ROWS * runs, share)
+            if block == last:
+                continue
+            last, m_bytes = block, shape.points * block * shape.width * shape.item
+            several = budget // m_bytes if streams else 1
+            for together in (1, several if several < chunk else chunk) if several > 1 < chunk else (1,):
+                seconds, used = _model(shape, target, rate, tiles, block, chunk, together, threads)
+                found.append((used if used > room else room, seconds, block, chunk, together))
+    _, _, block, chunk, together = min(found)
+    return _cut(shape, target, tiles, block, chunk, together, threads)
 
 
 def _block(tiles: int, run: int, most: int, share: int) -> int:
     """Tiles of a block: whole runs, up to about ``most`` tiles, as many blocks for each of ``share``."""
-    blocks = ceil_div(ceil_div(tiles, max(most, run)), share) * share
-    return run * max(1, ceil_div(tiles // run, max(1, blocks)))
+    most = most if most > run else run
+    blocks = -(-tiles // (most * share)) * share or 1
+    return run * -(-tiles // (run * blocks)) or run
+
+
+def _model(
+    shape: Shape, target: Target, rate: float, tiles: int, block: int, chunk: int, together: int, threads: int
+) -> tuple[float, int]:
+    """Seconds of the thread that has most to do, and bytes of V and M.
+
+    What is read again is read from beyond the L2 as far as it and what is read in between do not fit there. Called for
+    every way at every new size: plain arithmetic.
+    """
+    most, points = int(SHARE_OF_L2 * target.l2_bytes), shape.points
+    mine = -(-(-(-tiles // block) * -(-shape.count // chunk)) // threads)
+    part, passes = chunk / shape.count, chunk / together
+    clusters = chunk if shape.clusters > 1 else 1
+    v, m, u = points * block * shape.row * shape.item, points * block * shape.width * shape.item, shape.u_bytes * part
+    m *= together
+    rows, least = block + block % 2, FEWEST_ROWS * -(-block // ROWS)
+    vectors = shape.vectors * part
+    multiplying = (rows if rows > least else least) * points * shape.depth * vectors / rate
+    over, again = v + m + u / passes - most, u + v + m - most  # bytes too many for V and M, and for U, to stay
+    missing = (again if again < u else u) if again > 0 else 0
+    if over > 0:
+        missing += passes * ((v if v < over else over) + 3 * (m if m < over else over))
+    reading = missing / READING
+    moving = block * points * (TRANSFORM * shape.row / shape.lanes * clusters + INVERSE * vectors)
+    if shape.problem.layout == "channels_first":
+        moving *= TURNED
+    if v > most:
+        moving += 3 * clusters * (v - most) / READING  # fetched to be written, written, read
+    more, less = (multiplying, reading) if multiplying > reading else (reading, multiplying)
+    return mine * (more + UNHIDDEN * less + moving), v + m
 
 
 def _cut(shape: Shape, target: Target, tiles: int, block: int, chunk: int, together: int, threads: int) -> Cut:
-    """A way to cut the work, and what it takes by the model.
-
-    What is read again is read from beyond the L2 as far as it and what is read in between do not fit there.
-    """
-    item, most = shape.item, SHARE_OF_L2 * target.l2_bytes
-    blocks, chunks = max(1, ceil_div(tiles, block)), ceil_div(shape.count, chunk)
+    """A way to cut the work: how it lies in memory, and what it takes by the model."""
+    item, blocks, chunks = shape.item, max(1, ceil_div(tiles, block)), ceil_div(shape.count, chunk)
     v_point, m_point = spread(block * shape.row, item), spread(block * shape.width, item)
     m_block = shape.points * m_point + shape.width
-    v, m = (shape.points * v_point + shape.row) * item, together * m_block * item
-    mine, part, passes = ceil_div(blocks * chunks, threads), chunk / shape.count, chunk / together
-    clusters = chunk if shape.clusters > 1 else 1
-    rows = max(2 * ceil_div(block, 2), FEWEST_ROWS * ceil_div(block, ROWS))
-    vectors = shape.vectors * part
-    multiplying = rows * shape.points * shape.depth * vectors / (PRODUCTS * target.vector_rate)
-    u = shape.u_bytes * part
-    over = max(0.0, v + m + u / passes - most)
-    missing = min(u, max(0.0, u + v + m - most)) + passes * (min(v, over) + 3 * min(m, over))
-    reading = missing / READING
-    moving = block * shape.points * (TRANSFORM * shape.row / shape.lanes * clusters + INVERSE * vectors)
-    if shape.problem.layout == "channels_first":
-        moving *= TURNED
-    moving += 3 * clusters * max(0.0, v - most) / READING  # fetched to be written, written, read
-    seconds = mine * (max(multiplying, reading) + UNHIDDEN * min(multiplying, reading) + moving)
-    return Cut(block, blocks, chunk, chunks, together, v_point, m_point, m_block, v + m, seconds)
+    size = (shape.points * v_point + shape.row + together * m_block) * item
+    rate = PRODUCTS * target.vector_rate
+    seconds, _ = _model(shape, target, rate, tiles, block, chunk, together, threads)
+    return Cut(block, blocks, chunk, chunks, together, v_point, m_point, m_block, size, seconds)
 
 
 def reason(shape: Shape, tiles: int, work: Cut, more: str = "") -> str:
@@ -348,7 +379,8 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     shape = shape_of_tiles(problem, tile, target)
     tiles = sizes.batch * product(tile_counts(shape.outputs, problem.dilation, sizes.out_size))
     several = max(threads, 2)
-    return (KEPT * cut_work(shape, target, tiles, 1, several).seconds * several + WORTH) / threads
+    seconds = cut_work(shape, target, tiles, 1, several).seconds * several
+    return (KEPT * seconds * (1 if shape.is_usual else UNUSUAL) + WORTH) / threads
 
 
 def packing(problem: Problem, tile: Tile, target: Target) -> float:
