@@ -391,9 +391,10 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
 
     These come from the L2 cache for every block of output channels, but where all that a tile reads stays in the L1.
     """
-    taps, step, parts, times = _per_row(problem, tile, target)
+    taps, step, parts, times, pointwise = _per_row(problem, tile, target)
     channels = problem.out_channels // problem.groups
-    positions, length = sizes.positions, max(1, as_one_row(problem, sizes).out_size[-1])
+    row = as_one_row(problem, sizes) if pointwise else sizes
+    positions, length = sizes.positions, max(1, row.out_size[-1])
     vectors = ceil_div(ceil_div(length, step), target.lanes(problem.dtype))
     row_tiles = ceil_div(vectors, tile.vectors)
     loads = 1.15 * (2 * vectors * parts + channels * row_tiles)
@@ -402,21 +403,21 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     inner = terms * max(vectors * channels, loads)
     lines = terms * vectors * times * target.vector_bytes / 64
     outside = row_tiles * (60 + 20 * taps) + vectors * channels * 4 * step + lines * LINE_CYCLES
-    if parts > 1 and problem.groups == 1 and is_pointwise(problem):
+    if pointwise and parts > 1 and problem.groups == 1:
         outside += problem.in_channels * vectors * COPY_CYCLES
     return rows * (inner * 1.04 / target.vector_rate + outside / CLOCK) / threads
 
 
 @lru_cache(maxsize=256)
-def _per_row(problem: Problem, tile: Tile, target: Target) -> tuple[float, int, int, int]:
-    """Taps of an output; positions from one to the next of its phase; its blocks, and how often a line is read."""
+def _per_row(problem: Problem, tile: Tile, target: Target) -> tuple[float, int, int, int, bool]:
+    """Taps; positions from one output to the next of its phase; blocks; how often a line is read; is it pointwise."""
     transposed = problem.op == "conv_transpose"
     taps = prod(problem.kernel_size) / (prod(problem.stride) if transposed else 1)
     parts = ceil_div(problem.out_channels // problem.groups, tile.channels)
     rows_read = prod(problem.kernel_size[:-1]) * (problem.in_channels // problem.groups)
     read = rows_read * tile.vectors * target.vector_bytes
     times = 1 if read <= 0.6 * target.l1_bytes else parts
-    return taps, problem.stride[-1] if transposed else 1, parts, times
+    return taps, problem.stride[-1] if transposed else 1, parts, times, is_pointwise(problem)
 
 
 DENSE_ROWS = Algorithm("dense_rows", fits, variants, emit, pack, schedule, cost, rows_contiguous)
