@@ -7,9 +7,11 @@ import pytest
 
 from cpu import forced
 from cpu.forced import TARGETS, Layer
+from polyconv.run.cpu import machine, pool
 from polyconv.run.cpu.algorithms.dense import NAMES
 from polyconv.run.cpu.algorithms.record import Sizes
 from polyconv.run.cpu.algorithms.regions import positions_of
+from polyconv.run.cpu.target import host
 from polyconv.run.problem import Problem
 
 CASES = [
@@ -121,3 +123,24 @@ def test_pixels_stay_in_the_cache_where_weights_do_not():
     step = NAMES.index("block_step")
     assert pixels_stay[step] == 1
     assert weights_stay[step] > 1
+
+
+def test_transposed_phases_of_the_same_pixels_follow_one_another():
+    """So that the first half of the items, one thread's, is the upper half of the picture, with all its phases."""
+    layer = Layer("conv_transpose", (32, 16), (2, 3), (16, 28), stride=(2, 2), padding=((0, 0), (1, 0)), batch=1)
+    target = host()
+    found = forced.algorithm("dense")
+    tile = found.variants(layer.problem(), target)[0]
+    given = forced.data(layer)
+    wanted = forced.expected(layer, *given)
+    sizes = Sizes(1, (16, 28), layer.padding, wanted.shape[1:3], (16 * 28 * 32, 28 * 32, 32, 1))
+    plan = found.schedule(layer.problem(), tile, target, sizes, 2)
+    half = plan.phases[0].items // 2
+    out = np.full(wanted.shape, forced.POISON, np.float32)
+    packed = found.pack(layer.problem(), tile, target, *given[1:])
+    code = machine.load(found.emit(layer.problem(), tile, target), "run0", target, "a test")
+    pool.run(code, [given[0], packed, out, 0, *plan.words[4:]], half, scratch_bytes=plan.scratch_bytes)
+    written = (out != forced.POISON).all(axis=(0, 2, 3))
+    assert half > 1
+    assert written[: len(written) // 2 - 4].all()
+    assert not (out[:, len(written) // 2 + 4 :] != forced.POISON).any()

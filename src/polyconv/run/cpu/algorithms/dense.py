@@ -345,6 +345,8 @@ def schedule(
     chunk_tiles = kept or chunk_tiles
     tile_chunks, count = ceil_div(tiles, chunk_tiles), len(grids)
     steps = (tile_chunks * block_chunks, block_chunks, 1) if kept else (tile_chunks, 1, count * tile_chunks)
+    if not kept and problem.op == "conv_transpose" and count == prod(problem.stride):
+        steps = (1, count, count * tile_chunks)  # all phases of a stretch of pixels, which they share, in a row
     scratch, *sides = Gather.room(problem.ndim, max(phases.counts), stage_bytes)
     axes: list[int] = []
     for axis in range(problem.ndim):
