@@ -392,6 +392,9 @@ def _cycles(vectors: int, tile: Tile, channels: int, terms: float) -> float:
     return total
 
 
+LATE = 1e-11  # seconds that the products wait for a byte of weights from beyond the L2
+
+
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
     """Seconds: for each term a tile's products, or its loads where two at a time take longer; and copying the strip."""
     if 0 in sizes.out_size:
@@ -401,7 +404,9 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     vectors = ceil_div(sizes.out_size[-1], target.lanes(problem.dtype))
     copied = 6 * prod(problem.kernel_size[:-1]) * problem.in_channels * vectors * problem.stride[-1]
     products = ENDS * _cycles(vectors, tile, problem.out_channels, terms)
-    return rows * (products / target.vector_rate + copied / CLOCK) / threads
+    weights = terms * problem.out_channels * problem.numpy_dtype().itemsize
+    late = ceil_div(vectors, tile.vectors) * weights * LATE if weights > target.l2_bytes // 2 else 0.0
+    return rows * (products / target.vector_rate + copied / CLOCK + late) / threads
 
 
 DENSE_NEAR_PLANAR = Algorithm("dense_near_planar", fits, variants, emit, pack, schedule, cost, rows_contiguous)

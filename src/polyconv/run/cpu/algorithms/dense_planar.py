@@ -35,7 +35,7 @@ from polyconv.run.cpu.algorithms.record import (
     table_of,
     words,
 )
-from polyconv.run.cpu.emit import Value, Var
+from polyconv.run.cpu.emit import Kernel, Value, Var
 from polyconv.run.cpu.target import CLOCK, Target
 from polyconv.run.problem import Problem
 
@@ -176,14 +176,15 @@ class PlanarKernel(DenseKernel):
                 self.fill_axis(axis + 1, parts, row, k.byte_at(sink, unit * w[f"pitch{axis}"]), channels)
 
     def fill_pixels(self, source: Value, sink: Value, left: Value, pitch: Value, channels: int) -> None:
-        """A vector of pixels of some channels, transposed: lanes x lanes."""
+        """A vector of pixels of some channels, transposed: lanes x lanes; few channels lane by lane, without gaps."""
         k, w = self.k, self.w
         mask = k.mask(left)
-        planes = [
-            k.load_vector(k.byte_at(source, w["channel_stride"] * c), mask=mask) if c < channels else k.zero()
-            for c in range(k.lanes)
-        ]
-        for pixel, values in enumerate(k.transpose(planes)):
+        planes = [k.load_vector(k.byte_at(source, w["channel_stride"] * c), mask=mask) for c in range(channels)]
+        if self.problem.in_channels == channels <= WOVEN:
+            for number, values in enumerate(woven(k, planes)):
+                k.store_vector(values, k.at(sink, number * k.lanes))
+            return
+        for pixel, values in enumerate(k.transpose([*planes, *(k.zero() for _ in range(k.lanes - channels))])):
             k.store_vector(values, k.byte_at(sink, pitch * pixel), count=channels)
 
     # ---- the tiles -------------------------------------------------------------------------------------------------
@@ -246,6 +247,26 @@ class PlanarKernel(DenseKernel):
                 for channel, values in enumerate(k.transpose(rows)[:used]):
                     spot = k.at(base, self.w["plane"] * channel)
                     k.store_vector(values, k.at(spot, low), mask=mask)
+
+
+WOVEN = 6  # channels up to which weaving them takes fewer shuffles than a transposition
+
+
+def woven(k: Kernel, planes: Sequence[Value]) -> list[Value]:
+    """As many vectors that hold the first elements of all given vectors, then the second ones, and so on."""
+    lanes, count, found = k.lanes, len(planes), []
+    for first in range(0, count * lanes, lanes):
+        places = [divmod(at, count) for at in range(first, first + lanes)]  # (element, vector)
+        values = planes[0]
+        order = [element if vector == 0 else -1 for element, vector in places]
+        for number in range(1, count):
+            order = [
+                lanes + element if vector == number else at for at, (element, vector) in zip(order, places, strict=True)
+            ]
+            values = k.shuffle(values, planes[number], order)
+            order = [lane if vector <= number else -1 for lane, (_, vector) in enumerate(places)]
+        found.append(values)
+    return found
 
 
 # ---- run-time sizes ------------------------------------------------------------------------------------------------
