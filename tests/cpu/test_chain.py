@@ -1,6 +1,7 @@
 """Layers run as one, band by band: the bits of the layers run one by one, whatever the bands; nothing else touched."""
 
 import random
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from math import prod
@@ -416,3 +417,28 @@ def test_avx2_and_one_thread_choose_bands_too():
     for threads in (1, 2):
         bands = replace(fuse.best_bands(members), threads=threads)
         check(members, [(bands.rows, bands.runs, threads)])
+
+
+@pytest.mark.parametrize(
+    ("runs", "batch", "threads", "part"),
+    [
+        ([(0, 4), (4, 8), (8, 12), (12, 14)], 1, 2, 8 / 14),
+        ([(0, 7), (7, 14)], 1, 2, 7 / 14),
+        ([(0, 14)], 3, 2, 2 / 3),
+        ([(0, 4), (4, 6)], 3, 2, 10 / 18),  # 4 2 4 | 2 4 2
+        ([(0, 5)], 1, 1, 1.0),
+    ],
+)
+def test_the_busiest_thread_has_the_most_rows(runs, batch, threads, part):
+    assert fuse._busiest(runs, batch, threads) == pytest.approx(part)
+
+
+def test_threads_share_a_small_picture_evenly():
+    """14 rows are 7 and 7, not 8 and 6 in four pieces."""
+    net = pc.network("depthwise 3x3 same relu | pointwise 512 relu")
+    said = net.bind(net.weights(in_channels=512), layout="channels_last").explain((1, 14, 14, 512))
+    if "2 thread(s)" not in said:
+        pytest.skip("not two threads here")
+    runs = int(re.search(r"(\d+) run\(s\)", said)[1])
+    rows = int(re.search(r"bands of (\d+) rows", said)[1])
+    assert fuse._busiest(chain.runs_of(14, rows, runs), 1, 2) == 0.5

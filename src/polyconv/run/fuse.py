@@ -9,6 +9,7 @@ run either way, so the result is the same, bit by bit.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -135,10 +136,22 @@ def best_bands(members: Sequence[Member]) -> Bands:
         work = _work(members, runs) + far
         bands = ceil_div(height, rows) * batch
         calls = bands * len(links) * BAND_SECONDS + (bands - items) * again
-        longest = ceil_div(items, threads) + UNEVEN * (threads > 1)
-        found.append(((work + calls) / items * longest, rows, len(runs)))
+        busiest = _busiest(runs, batch, threads) + UNEVEN / items * (threads > 1)
+        found.append(((work + calls) * busiest, rows, len(runs)))
     expected, rows, count = min(found)
     return Bands(rows, count, threads, expected, apart)
+
+
+def _busiest(runs: Sequence[tuple[int, int]], batch: int, threads: int) -> float:
+    """The part of all rows that one thread has, where each has its range of the runs."""
+    edges = [0, *itertools.accumulate(high - low for low, high in runs)]
+    rows, count = edges[-1], len(runs)
+
+    def before(item: int) -> int:
+        return item // count * rows + edges[item % count]
+
+    shares = [before(batch * count * part // threads) for part in range(threads + 1)]
+    return max(high - low for low, high in itertools.pairwise(shares)) / max(batch * rows, 1)
 
 
 def _grain(members: Sequence[Member]) -> int:
