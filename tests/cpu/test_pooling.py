@@ -42,6 +42,8 @@ CASES = [
     pool((3, 3), (13, 17), 21, stride=(2, 2), padding=((1, 1), (1, 1))),
     pool((2, 2), (7, 9), 37, stride=(2, 2), padding=((0, 0), (1, 0)), ceil_mode=True),
     pool((7, 7), (7, 7), 70, batch=3),
+    pool((7, 7), (9, 7), 33, padding=((1, 1), (0, 0)), stride=(2, 1)),
+    pool((3, 5, 4), (4, 5, 4), 18, dilation=(1, 1, 1), padding=((1, 1), (0, 0), (0, 0))),
     pool((3, 3), (11, 12), 70, stride=(2, 2), padding=((1, 1), (0, 1))),
     pool((2, 2, 2), (5, 6, 11), 67, stride=(2, 2, 2), batch=1),
     pool((3, 5), (7, 41), dilation=(2, 1), padding=((2, 1), (2, 2)), activation="relu"),
@@ -147,7 +149,21 @@ def test_tiles_are_as_long_as_windows_overlap(kernel, stride, channels, pixels):
     if target.lanes("float32") != 16:
         pytest.skip("vectors are not of 16 here")
     layer = pool((kernel, kernel), (60, 60), channels, stride=(stride, stride), layout="channels_last")
-    assert list(POOLING.variants(layer.problem(), target)) == [(pixels,)]
+    assert [tile.pixels for tile in POOLING.variants(layer.problem(), target)] == [pixels]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "size", "stride", "together"), [(7, 7, 1, True), (14, 14, 1, True), (8, 56, 8, False), (2, 64, 2, False)]
+)
+def test_global_pooling_of_planes_takes_several_together(kernel, size, stride, together):
+    layer = pool((kernel, kernel), (size, size), 512, stride=(stride, stride), layout="channels_first")
+    out = (size - kernel) // stride + 1
+    sizes = Sizes(1, (size, size), ((0, 0), (0, 0)), (out, out), (512 * size * size, size * size, size, 1))
+    costs = {
+        tile.together: POOLING.cost(layer.problem(), tile, host(), sizes, 1)
+        for tile in POOLING.variants(layer.problem(), host())
+    }
+    assert (costs[True] < costs[False]) == together
 
 
 def test_threads_get_equal_rows():

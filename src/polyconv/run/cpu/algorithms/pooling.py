@@ -21,7 +21,7 @@ from polyconv.run.cpu.algorithms.record import (
     share,
     words,
 )
-from polyconv.run.cpu.target import Target
+from polyconv.run.cpu.target import CLOCK, Target
 from polyconv.run.problem import Array, Problem
 
 LEAST_ITEM = 2000  # vector operations below which an item is not cut further
@@ -35,8 +35,10 @@ def fits(problem: Problem, target: Target) -> str | None:
 
 
 def variants(problem: Problem, target: Target) -> Sequence[Tile]:
-    """One tile."""
-    return [tile_of(problem, target)]
+    """One tile; channels first also the one for few outputs, where the columns of a window are neighbours."""
+    tile = tile_of(problem, target)
+    together = problem.layout == "channels_first" and problem.dilation[-1] == 1
+    return [tile, tile._replace(together=True)] if together else [tile]
 
 
 def emit(problem: Problem, tile: Tile, target: Target) -> str:
@@ -136,11 +138,32 @@ def _boxes(problem: Problem, tile: Tile, sizes: Sizes, threads: int, lanes: int)
 
 
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
-    """Seconds: the window's operations, or the memory it moves."""
+    """Seconds: the window's operations, or the memory it moves, and a tenth of the other."""
     item, lanes = problem.numpy_dtype().itemsize, target.lanes(problem.dtype)
     outputs = sizes.positions * problem.out_channels
     inputs = sizes.batch * prod(sizes.in_size) * problem.in_channels
-    return max(outputs * prod(problem.kernel_size) / lanes / 1.5e9, (inputs + outputs) * item / 30e9) / threads
+    if problem.layout == "channels_first":
+        rows = sizes.batch * problem.in_channels * prod(sizes.out_size[:-1])
+        working = rows * (_together_cycles if tile.together else _row_cycles)(problem, sizes, lanes) / CLOCK
+    else:
+        working = outputs * prod(problem.kernel_size) / lanes / 1.5e9
+    moving = (inputs + outputs) * item / 30e9
+    return (max(working, moving) + 0.1 * min(working, moving)) / threads
+
+
+def _row_cycles(problem: Problem, sizes: Sizes, lanes: int) -> float:
+    """Cycles for a row of outputs whose input rows are combined first (channels first)."""
+    taps, outputs = problem.kernel_size[-1], sizes.out_size[-1]
+    combining = 1.5 * prod(problem.kernel_size[:-1]) * ceil_div(sizes.in_size[-1], lanes)
+    return 15 + combining + 1.5 * taps * (outputs if problem.stride[-1] > SHUFFLED else ceil_div(outputs, lanes))
+
+
+def _together_cycles(problem: Problem, sizes: Sizes, lanes: int) -> float:
+    """Cycles for a row of outputs that are combined one by one, in several planes together."""
+    taps, rows = problem.kernel_size[-1], prod(problem.kernel_size[:-1])
+    if problem.ndim > 1 and sizes.out_size[-1] == 1 and taps >= sizes.in_size[-1]:  # whole rows
+        return 10 + 1.3 * prod(problem.kernel_size[:-2]) * ceil_div(problem.kernel_size[-2] * sizes.in_size[-1], lanes)
+    return sizes.out_size[-1] * (12 + 5.0 * rows * ceil_div(taps, lanes))
 
 
 POOLING = Algorithm("pooling", fits, variants, emit, pack, schedule, cost, rows_contiguous)

@@ -4,7 +4,8 @@ Pooling is separable: the rows of a window are combined first, then the columns 
 windows share the first step. Channels last holds the combined columns of a tile of outputs in registers, a vector of
 channels each; where they are too many (large windows) each output is combined on its own, four vectors of channels at a
 time. Channels first combines rows into one padded row in scratch, vectors along the width, and then takes strided
-vectors from that.
+vectors from that. Where a row has few outputs (one, for global pooling) channels first combines the window of one
+output in as many planes as a vector has lanes: the columns in the lanes, folded at the end into one vector of results.
 
 Maximum: padding is minus infinity and a NaN wins. Average: sums are divided (not multiplied by a rounded inverse) by
 how many positions the window has, from a table for each axis.
@@ -35,9 +36,13 @@ SHUFFLED = 4  # largest stride whose vectors are shuffled together; beyond, one 
 
 
 class Tile(NamedTuple):
-    """Outputs of a tile, channels last; 0 where each is combined on its own, and for channels first."""
+    """Outputs of a tile, channels last; 0 where each is combined on its own, and for channels first.
+
+    ``together``: one window of a vector's number of planes at a time (channels first).
+    """
 
     pixels: int
+    together: bool = False
 
 
 def columns_of(problem: Problem, pixels: int) -> list[int]:
@@ -66,7 +71,8 @@ def tile_of(problem: Problem, target: Target) -> Tile:
 
 def write(problem: Problem, tile: Tile, target: Target) -> str:
     """The module: one function over items (picture, box of outputs, run of channels)."""
-    return (_Last if problem.layout == "channels_last" else _First)(problem, tile, target).module()
+    kind = _Last if problem.layout == "channels_last" else _Together if tile.together else _First
+    return kind(problem, tile, target).module()
 
 
 class _Pool:
@@ -406,3 +412,72 @@ class _First(_Pool):
             if row.count is not None:
                 divisor = divisor * k.broadcast(row.count, lanes)
         k.store_vector(self.finish(total, divisor), k.at(row.out, place), mask=mask)
+
+
+class _Together(_Pool):
+    """Channels first, few outputs: one window of several planes at a time, its columns in the lanes."""
+
+    def box(self, x: Value, out: Value, first: Value, last: Value, low: list[Value], high: list[Value]) -> None:
+        k, w = self.k, self.w
+        with k.loop(first, last, k.lanes) as channel:
+            used = k.minimum(last - channel, k.lanes)
+            plane, sink = k.at(x, channel * w["channel_stride"]), k.at(out, channel * w["out_channel_stride"])
+
+            def write(row: _Row, used: Value = used) -> None:
+                self.row(row, used, low[-1], high[-1])
+
+            self.outer(plane, sink, low, high, write)
+
+    def row(self, row: _Row, used: Value, low: Value, high: Value) -> None:
+        """A row of outputs of ``used`` planes."""
+        k, w, axis = self.k, self.w, self.ndim - 1
+        apart = [k.minimum(k.integer(number), used - 1) * w["channel_stride"] for number in range(k.lanes)]
+        with k.loop(low, high) as place:
+            columns = self.range(axis, place)
+            sums = [k.var(self.start()) for _ in apart]
+            width = k.maximum(columns.high - columns.low, 0)
+
+            def stretch(x: Value, length: Value, sums: list[Var] = sums) -> None:
+                """So many neighbours of every plane."""
+                with k.loop(0, length, k.lanes, carry=sums) as at:
+                    mask = k.mask(length - at)
+                    for total, offset in zip(sums, apart, strict=True):
+                        value = k.load_vector(k.at(k.at(x, offset), at), mask=mask, other=self.start())
+                        total.value = self.combine(total.value, value)
+
+            def rows(columns: _Range = columns, width: Value = width, sums: list[Var] = sums) -> None:
+                x = k.at(row.x, columns.first + columns.low)
+                self.over(row.rows, x, sums, lambda x: stretch(x, width))
+
+            def joined(width: Value = width, sums: list[Var] = sums) -> None:
+                lines = row.rows[-1]
+                x = k.at(row.x, (lines.first + lines.low) * w[f"stride{axis - 1}"])
+                length = k.maximum(lines.high - lines.low, 0) * width
+                self.over(row.rows[:-1], x, sums, lambda x: stretch(x, length))
+
+            if row.rows and self.problem.dilation[axis - 1] == 1:  # whole rows follow one another
+                size = w[f"size{axis}"]
+                whole = k.convert(width.eq(size), "zext", "i64") & k.convert(
+                    w[f"stride{axis - 1}"].eq(size), "zext", "i64"
+                )
+                k.choose(whole.ne(0), joined, rows, carry=sums)
+            else:
+                rows()
+            self.put(row, place, [total.value for total in sums], used)
+
+    def put(self, row: _Row, place: Value, sums: list[Value], used: Value) -> None:
+        """Fold the lanes, divide, activate, store."""
+        k, w = self.k, self.w
+        turned = k.transpose(sums)
+        while len(turned) > 1:
+            turned = [self.combine(a, b) for a, b in zip(turned[::2], turned[1::2], strict=True)]
+        count = self.counted(self.ndim - 1, place, row.count)
+        found = self.finish(turned[0], None if count is None else k.broadcast(count))
+        sink = k.at(row.out, place)
+
+        def one_by_one() -> None:
+            for number in range(k.lanes):
+                with k.when(used > number):
+                    k.store(k.extract(found, number), k.at(sink, w["out_channel_stride"] * number))
+
+        k.choose(w["out_channel_stride"].eq(1), lambda: k.store_vector(found, sink, mask=k.mask(used)), one_by_one)
