@@ -7,7 +7,7 @@ runs by default: ``POLYCONV_ALL_SHAPES=1`` runs the whole thousand.
 import math
 import os
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +90,7 @@ def test_equals_numpy_in_float64(number):
     prepared = CompiledEngine(threads=2).prepare(problem, w, bias)
     actual = prepared(x, layer.padding, layer.out)
     exact = [None if one is None else one.astype(np.float64) for one in (x, w, bias)]
-    wide = Problem(**{name: getattr(problem, name) for name in Problem.__slots__} | {"dtype": "float64"})
+    wide = replace(problem, dtype="float64")
     expected = NumpyEngine().prepare(wide, *exact[1:])(exact[0], layer.padding, layer.out)
     terms = math.prod(problem.kernel_size) * (1 if weight is None else problem.in_channels // problem.groups)
     transformed = prepared.explain(shape, layer.padding, layer.out).startswith(("winograd", "fourier"))
