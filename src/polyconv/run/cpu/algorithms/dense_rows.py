@@ -318,6 +318,7 @@ class _Body(NamedTuple):
 
 
 LINE_CYCLES = 2.0  # for a cache line that comes from the L2
+SCATTER_CYCLES = 16.0  # to store a vector with gaps
 COPY_CYCLES = 6.0  # to bring a vector of a pointwise layer's input to scratch, most of them waiting for it
 
 
@@ -402,7 +403,11 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     terms = taps * (problem.in_channels // problem.groups)
     inner = terms * max(vectors * channels, loads)
     lines = terms * vectors * times * target.vector_bytes / 64
-    outside = row_tiles * (60 + 20 * taps) + vectors * channels * 4 * step + lines * LINE_CYCLES
+    outside = (
+        row_tiles * (60 + 20 * taps)
+        + vectors * channels * (4 if step == 1 else SCATTER_CYCLES) * step
+        + lines * LINE_CYCLES
+    )
     if pointwise and parts > 1 and problem.groups == 1:
         outside += problem.in_channels * vectors * COPY_CYCLES
     return rows * (inner * 1.04 / target.vector_rate + outside / CLOCK) / threads

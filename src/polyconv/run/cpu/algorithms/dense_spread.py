@@ -43,6 +43,7 @@ from polyconv.run.cpu.emit import Value, Var
 from polyconv.run.cpu.target import CLOCK, Target
 from polyconv.run.problem import Problem
 
+LIST_CYCLES = 100.0  # to write the list of taps of a tile's phase
 HEADER = GROUP * 8  # bytes in front of each list of taps: how long it is
 
 
@@ -241,12 +242,10 @@ def _table(
 
 
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
-    """As for pixels, plus some of a cycle for every value that is turned."""
+    """As for pixels, plus some of a cycle for every value that is turned, and the lists of taps of each tile."""
     moved = sizes.batch * problem.in_channels * prod(sizes.in_size) * 1.3 + sizes.positions * problem.out_channels * 1.3
-    return (
-        dense.cost(problem, tile, target, sizes, threads)
-        + moved * (0.35 if target.slow_vectors else 0.9) / CLOCK / threads
-    )
+    outside = moved * (0.35 if target.slow_vectors else 0.9) + sizes.positions / tile.positions * LIST_CYCLES
+    return dense.cost(problem, tile, target, sizes, threads) + outside / CLOCK / threads
 
 
 DENSE_SPREAD = Algorithm("dense_spread", fits, variants, emit, pack, schedule, cost, rows_contiguous)
