@@ -149,3 +149,17 @@ def test_explain_tells_of_the_padded_copy_that_runs(mode, layout):
     assert said.startswith(f"0 {layer.explain(padded, ((0, 0), (0, 0)), (14, 26))};")
     unpadded = pc.network(f"conv 3x3 40 {mode}").bind(net.weights(in_channels=24), layout=layout)
     assert "copy" not in unpadded.explain(shape)
+
+
+@pytest.mark.parametrize(
+    "text", ["conv 1x1 70 relu", "conv 3x3 40 padding 1", "depthwise 3x3 padding 1", "maxpool 1x1"]
+)
+def test_pictures_of_one_pixel_have_no_layout(text):
+    net = pc.network(text)
+    weights = net.weights(33, seed=3)
+    first, last = (net.bind(weights, layout=layout) for layout in ("channels_first", "channels_last"))
+    wide = np.random.default_rng(0).standard_normal((9, 33, 2, 2), dtype=np.float32)
+    for x in (wide[:, :, :1, :1], np.ascontiguousarray(wide[:, :, 1:, 1:])):  # a view with gaps, and none
+        np.testing.assert_array_equal(first(x)[..., 0, 0], last(np.ascontiguousarray(np.moveaxis(x, 1, -1)))[:, 0, 0])
+    assert first.explain((9, 33, 1, 1)) == last.explain((9, 1, 1, 33))
+    np.testing.assert_allclose(first(wide), np.moveaxis(last(np.moveaxis(wide, 1, -1)), -1, 1), rtol=1e-4, atol=1e-5)

@@ -12,6 +12,7 @@ import functools
 import threading
 import warnings
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -282,6 +283,12 @@ class CompiledLayer:
     ) -> _Plan:
         problem, item = self.problem, self.problem.numpy_dtype().itemsize
         in_size = shape[1:-1] if problem.layout == "channels_last" else shape[2:]
+        if problem.layout == "channels_first" and set(in_size) == {1} == set(out_size) and self._as_pixels is not None:
+            in_last, strides_last = (shape[0], *in_size, shape[1]), (strides[0], *strides[2:], strides[1])
+            plan = self._as_pixels._plan(in_last, strides_last, is_aligned, padding, out_size)
+            if plan.instead is None:
+                out_shape = problem.out_shape(shape[0], out_size)
+                return plan._replace(out_shape=out_shape, allocate=buffers.allocator(out_shape, problem.numpy_dtype()))
         given = Sizes(shape[0], in_size, padding, out_size, tuple(stride // item for stride in strides))
         algorithm, tile, threads, seconds, measured = self.choose(given)
         fits = is_aligned and not any(stride % item for stride in strides) and algorithm.reads(problem, given)
@@ -295,6 +302,17 @@ class CompiledLayer:
         return _Plan(
             algorithm, tile, sizes, schedule, call, out_shape, allocate, not fits, threads, seconds / threads, measured
         )
+
+    @functools.cached_property
+    def _as_pixels(self) -> CompiledLayer | None:
+        """The layer for pictures of one pixel, which lie in memory as those of channels_last do (a batch is rows)."""
+        if self._known is None:  # the algorithm was asked for by name
+            return None
+        problem = replace(self.problem, layout="channels_last")
+        known = choices.for_calls(choices.recall(problem, self.target), once=False)
+        layer = CompiledLayer(problem, self._candidates, self.target, self.threads, None, None, known)
+        layer._weight, layer._bias = self._weight, self._bias
+        return layer
 
     def sizes(self, in_shape: tuple[int, ...], padding: Pads, out_size: tuple[int, ...]) -> Sizes:
         """The run-time facts of a contiguous input."""
@@ -437,6 +455,7 @@ class OneCallLayer(CompiledLayer):
 
     max_shapes = 8  # there are many such layers, and all are kept
     filled = (0, 1, 2)
+    _as_pixels = None
 
     def run(
         self, x: Array, padding: Pads, out_size: tuple[int, ...], weight: Array | None, bias: Array | None
