@@ -196,6 +196,7 @@ FORCED = {
     "dense_planar": ("conv 3x3 20 same relu", "channels_first"),
     "dense_rows": ("conv 3x3 5 same", "channels_first"),
     "dense_spread": ("transposed 4x4 20 stride 2 padding 1 relu", "channels_first"),
+    "dense_turned": ("conv 3x3 20 same dilation 2 relu", "channels_first"),
     "depthwise": ("depthwise 5x5 same", "channels_first"),
     "grouped": ("conv 3x3 24 groups 6 same", "channels_first"),
     "planes": ("depthwise 3x3 stride 2 padding 1", "channels_first"),

@@ -9,6 +9,7 @@ import itertools
 import math
 import mmap
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ LAYERS = {
     "dense_planar": ("conv", 16, 512, (3, 3), 1, 1, FIRST),
     "dense_rows": ("conv", 16, 5, (3, 3), 1, 1, FIRST),
     "dense_spread": ("conv_transpose", 16, 512, (3, 3), 2, 1, FIRST),
+    "dense_turned": ("conv", 64, 512, (3, 3), 1, 1, FIRST),
     "depthwise": ("conv", 512, 512, (3, 3), 1, 512, LAST),
     "fourier": ("conv", 32, 512, (7, 7), 1, 1, LAST),
     "fourier_depthwise": ("conv", 512, 512, (13, 13), 1, 512, LAST),
@@ -46,7 +48,10 @@ LAYERS = {
 }
 MANY = 50_000  # threads, so that items are small; Winograd's are, and many threads divide channels too
 ROUNDS = {"fourier", "fourier_depthwise"}  # these hand a piece of the picture to all threads at a time
-CUT = {"dense"}  # with padding they may work region by region of all pictures: the last items are not the last picture
+CUT = {
+    "dense",
+    "dense_turned",
+}  # with padding they may work region by region of all pictures: the last items are not the last picture
 SIZE = (9, 7)
 
 
@@ -125,6 +130,9 @@ def test_most_algorithms_read_them_where_they_lie():
 def test_the_end_of_an_output_beyond_two_to_the_31st(name):
     """A batch of one picture over and over: the schedule is that of all, and the last items are run."""
     problem, target = problem_of(name), host()
+    other = name
+    if name == "dense_turned":  # few weights: all of them in each item; another algorithm is for that
+        problem, other = replace(problem, in_channels=16), "dense_planar"
     found, last = algorithm(name), problem.layout == LAST
     tile = found.variants(problem, target)[0]
     padding, out_size = padding_of(problem), out_size_of(problem, SIZE)
@@ -139,7 +147,7 @@ def test_the_end_of_an_output_beyond_two_to_the_31st(name):
     plan = found.schedule(
         problem, tile, target, Sizes(batch, SIZE, padding, out_size, strides), 2 if "winograd" in name else MANY
     )
-    assert len(plan.phases) == 1
+    assert len(plan.phases) == 1 or name == "dense_turned"
     out = space(batch * one)
     assert out.size - one > 2**31
     packed = found.pack(problem, tile, target, weight, None)
@@ -148,12 +156,12 @@ def test_the_end_of_an_output_beyond_two_to_the_31st(name):
     raw[3] += -raw[3] % 128
     block = (ctypes.c_int64 * len(raw))(*raw)
     scratch = np.zeros(plan.scratch_bytes + 128, np.uint8)
-    symbol, items = plan.phases[0].symbol, plan.phases[0].items
-    address = machine.load(found.emit(problem, tile, target), symbol, target, name).address
-    kernel = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)(address)
-    few = -(-items // batch) + 2  # an item may be smaller than a picture, or some pictures
-    kernel(ctypes.addressof(block), max(0, items - few), items, scratch.ctypes.data + -scratch.ctypes.data % 128)
-    near = CompiledEngine(algorithm=name, tile=tile, threads=1).prepare(problem, weight, None)
+    for symbol, items in ((phase.symbol, phase.items) for phase in plan.phases):
+        address = machine.load(found.emit(problem, tile, target), symbol, target, name).address
+        kernel = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)(address)
+        few = -(-items // batch) + 2  # an item may be smaller than a picture, or some pictures
+        kernel(ctypes.addressof(block), max(0, items - few), items, scratch.ctypes.data + -scratch.ctypes.data % 128)
+    near = CompiledEngine(algorithm=other, tile=tile, threads=1).prepare(problem, weight, None)
     assert out[-one:].tobytes() == near(x, padding, out_size).tobytes()
 
 

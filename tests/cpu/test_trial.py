@@ -203,7 +203,7 @@ def test_a_network_gives_the_right_answer_in_spite_of_it(wish, monkeypatch):
     monkeypatch.setenv("POLYCONV_ENGINE", "numpy")
     wanted = net.bind(weights)(x)
     monkeypatch.setenv("POLYCONV_ENGINE", "auto")
-    breaking(monkeypatch, "planes", "depthwise", "dense_rows", "dense_planar")
+    breaking(monkeypatch, "planes", "depthwise", "dense_rows", "dense_planar", "dense_turned")
     model = net.bind(weights)
     with pytest.warns(RuntimeWarning, match="gives wrong results"):
         made = model(x)

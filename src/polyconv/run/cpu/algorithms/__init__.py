@@ -25,6 +25,7 @@ NAMES = (  # each is a module here, and its record there in capitals
     "dense_planar",
     "dense_rows",
     "dense_spread",
+    "dense_turned",
     "depthwise",
     "fourier",
     "fourier_depthwise",
@@ -39,6 +40,7 @@ NAMES = (  # each is a module here, and its record there in capitals
 
 
 NEAR_CHANNELS, NEAR_TERMS = 16, 160  # input channels, or terms of a sum, up to which `dense_near` pays
+MANY_WEIGHTS = 1 << 18  # from which on `dense_turned` may pay
 NEAR_PLANES = 8  # input channels up to which `dense_near_planar` pays
 
 
@@ -59,6 +61,7 @@ def worth_loading(problem: Problem, names: Sequence[str] = NAMES) -> list[str]:
         few, short = problem.in_channels <= NEAR_PLANES, problem.in_channels * prod(problem.kernel_size) <= NEAR_TERMS
         may |= {"dense_near_planar"} if is_first and few else set()
         may |= {"dense_near"} if not is_first and (short or problem.in_channels <= NEAR_CHANNELS) else set()
+    may |= {"dense_turned"} if is_first and may_turn(problem) else set()
     may |= {"depthwise"} if alone else {"grouped"} if problem.groups > 1 else set()
     if problem.op == "conv_transpose":
         may |= {"subpixel", *(("dense_spread",) if is_first else ())}
@@ -70,6 +73,12 @@ def worth_loading(problem: Problem, names: Sequence[str] = NAMES) -> list[str]:
         may |= {"winograd_rows"} if is_first and longest > 2 and problem.kernel_size[-1] == 1 else set()
         may |= {"fourier", *(("fourier_depthwise",) if alone else ())} if longest > 4 else set()
     return [name for name in names if name in may]
+
+
+def may_turn(problem: Problem) -> bool:
+    """May `dense_turned` pay: strips would read many weights again, or be a row or two of a dilated layer."""
+    weights = problem.in_channels * problem.out_channels // problem.groups * prod(problem.kernel_size)
+    return weights >= MANY_WEIGHTS or (problem.op == "conv" and max(problem.dilation) > 1)
 
 
 @functools.cache

@@ -318,16 +318,17 @@ def schedule(
     blocks: int | None = None,
     runs: bool = True,
     regions: bool = True,
+    stretch: int = 0,
 ) -> Schedule:
     """Tiles, taps and chunks of one shape.
 
     ``out_strides`` (elements; batch, then spatial axes) where the output is not the contiguous array of this problem;
     ``stage_bytes``: scratch before the list of taps; ``blocks``: blocks of output channels in all, where they are not
     those of `blocks_of`; ``runs``: may neighbouring taps be one entry of the list; ``regions``: may positions be cut
-    into regions (`regions.py`), so that those of a tile count from their region's first.
+    into regions (`regions.py`), so that those of a tile count from their region's first; ``stretch``: as there.
     """
     item = problem.numpy_dtype().itemsize
-    phases, grids = positions_of(problem, sizes, tile.positions if regions else 0)
+    phases, grids = positions_of(problem, sizes, tile.positions if regions else 0, stretch)
     cuts = blocks_of(problem, tile, target)
     out_strides = out_strides or _channels_last_strides(sizes.out_size, problem.out_channels)
     x_strides = [stride * item for stride in sizes.x_strides[:-1]]

@@ -35,6 +35,7 @@ from polyconv.run.cpu.algorithms.record import (
     table_of,
     words,
 )
+from polyconv.run.cpu.algorithms.regions import share_on_data
 from polyconv.run.cpu.emit import Kernel, Value, Var
 from polyconv.run.cpu.target import CLOCK, Target
 from polyconv.run.problem import Problem
@@ -483,13 +484,28 @@ def _columns(phases: OutputPhases, units: list[int]) -> list[list[int]]:
     ]
 
 
+STREAMED = 48  # bytes a cycle that strips wait for, where they read weights from beyond the L2 again
+
+
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
-    """As for pixels, plus some of a cycle for every value that is transposed."""
-    moved = sizes.batch * problem.in_channels * prod(sizes.in_size) * 1.3 + sizes.positions * problem.out_channels
-    return (
-        dense.cost(problem, tile, target, sizes, threads)
-        + moved * (0.35 if target.slow_vectors else 0.9) / CLOCK / threads
-    )
+    """As for pixels, plus some of a cycle for every value that is transposed, and what strips add.
+
+    Each strip reads all weights again; and tiles of a dilated layer, which run over rows, meet half of the columns'
+    padding, about.
+    """
+    values, item = sizes.batch * problem.in_channels * prod(sizes.in_size), problem.numpy_dtype().itemsize
+    moved = values * 1.3 + sizes.positions * problem.out_channels
+    cycles = moved * (0.35 if target.slow_vectors else 0.9)
+    weights = weight_bytes(problem, tile, target) * problem.groups
+    if weights >= target.l2_bytes // 2:
+        taps = problem.kernel_size[0] if problem.dilation[0] > 1 else 1
+        limit = target.l2_bytes // 4 if prod(problem.kernel_size) > 1 else min(STRIP_BYTES, target.l2_bytes // 4)
+        cycles += ceil_div(values * item * taps, limit) * weights / STREAMED
+    products = dense.cost(problem, tile, target, sizes, threads)
+    if problem.dilation[-1] > 1 and (on_data := share_on_data(problem, sizes)):
+        columns = on_data / share_on_data(problem, sizes, problem.ndim - 1)
+        products *= 0.5 + 0.5 / columns
+    return products + cycles / CLOCK / threads
 
 
 DENSE_PLANAR = Algorithm("dense_planar", fits, variants, emit, pack, schedule, cost, rows_contiguous)

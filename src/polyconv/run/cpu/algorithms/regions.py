@@ -63,25 +63,32 @@ def share_on_data(problem: Problem, sizes: Sizes, axes: int | None = None) -> fl
     return share
 
 
-def positions_of(problem: Problem, sizes: Sizes, tile: int) -> Grids:
+def positions_of(problem: Problem, sizes: Sizes, tile: int, stretch: int = 0) -> Grids:
     """The output phases of a problem at some sizes, each cut into regions where that saves.
 
-    ``tile``: positions of a tile; 0: nothing is cut.
+    ``tile``: positions of a tile; 0: nothing is cut. ``stretch``: what each stretch of neighbouring outputs takes, in
+    products of one position.
     """
     if problem.op == "conv" and share_on_data(problem, sizes) > TRIED:
         return Grids(phases := phases_of(problem, sizes.padding), phases.grids(sizes.out_size))
-    return _positions_of(problem, sizes.padding, sizes.in_size, sizes.out_size, sizes.batch, tile)
+    return _positions_of(problem, sizes.padding, sizes.in_size, sizes.out_size, sizes.batch, tile, stretch)
 
 
 @lru_cache(maxsize=256)
 def _positions_of(
-    problem: Problem, padding: tuple[tuple[int, int], ...], in_size: Row, out_size: Row, batch: int, tile: int
+    problem: Problem,
+    padding: tuple[tuple[int, int], ...],
+    in_size: Row,
+    out_size: Row,
+    batch: int,
+    tile: int,
+    stretch: int,
 ) -> Grids:
     phases = phases_of(problem, padding)
     grids = phases.grids(out_size)
     channels = problem.in_channels // problem.groups
     found = [
-        _best(phases, number, grid, in_size, batch, tile, channels) if tile * batch * prod(grid) else None
+        _best(phases, number, grid, in_size, batch, tile, channels, stretch) if tile * batch * prod(grid) else None
         for number, grid in enumerate(grids)
     ]
     if all(axes is None for axes in found) or sum(prod(map(len, axes or ((),))) for axes in found) > MOST_REGIONS:
@@ -90,7 +97,7 @@ def _positions_of(
 
 
 def _best(
-    phases: OutputPhases, phase: int, grid: Row, in_size: Row, batch: int, tile: int, channels: int
+    phases: OutputPhases, phase: int, grid: Row, in_size: Row, batch: int, tile: int, channels: int, stretch: int
 ) -> list[list[_Segment]] | None:
     """The segments of each axis that take the least time, or None where cutting does not pay."""
     low, high = phases.starts[phase : phase + 2]
@@ -104,12 +111,12 @@ def _best(
     fine = [_segments(s, step, n, size) for s, step, n, size in zip(shifts, phases.in_step, grid, in_size, strict=True)]
     tiles = ceil_div(batch * prod(grid), tile)
     narrowest = NARROWEST + FROM_L3 / tiles
-    best, least = None, WORTH * _time(whole, [False] * len(grid), batch, tile, channels, narrowest)
+    best, least = None, WORTH * _time(whole, [False] * len(grid), batch, tile, channels, narrowest, stretch)
     for chosen in itertools.product((False, True), repeat=len(grid)):
         cut = [all_of if yes else one for yes, all_of, one in zip(chosen, fine, whole, strict=True)]
         if not any(chosen) or prod(map(len, cut)) > MOST_REGIONS:
             continue
-        time = _time(cut, chosen, batch, tile, channels, narrowest)
+        time = _time(cut, chosen, batch, tile, channels, narrowest, stretch)
         if time < least:
             best, least = cut, time
     return best
@@ -149,7 +156,13 @@ def _span(shift: int, step: int, length: int, size: int) -> tuple[int, int]:
 
 
 def _time(
-    axes: list[list[_Segment]], cut: Sequence[bool], batch: int, tile: int, channels: int, narrowest: float
+    axes: list[list[_Segment]],
+    cut: Sequence[bool],
+    batch: int,
+    tile: int,
+    channels: int,
+    narrowest: float,
+    stretch: int,
 ) -> float:
     """What the tiles of all regions take, in products of one position."""
     total = 0.0
@@ -170,7 +183,8 @@ def _time(
                 reach = max(1.0, reach / segment.length) if flat else 1.0
             else:
                 reach = 1 + (reach - 1) / segment.length
-        total += spans * tiles * (taps * channels * max(each, narrowest) + OUTSIDE)
+        rows = positions // row if cut[-1] else 0
+        total += stretch * (rows + spans * tiles) + spans * tiles * (taps * channels * max(each, narrowest) + OUTSIDE)
     return total
 
 

@@ -1,0 +1,56 @@
+"""Dense convolution of channels_first arrays turned around as a whole, forced, against the loop oracle."""
+
+from dataclasses import replace
+
+import pytest
+
+from cpu import forced
+from cpu.forced import TARGETS, Layer
+from cpu.test_dense_planar import CASES as PLANAR
+from polyconv.run.cpu import algorithms
+from polyconv.run.cpu.algorithms.dense_turned import NAMES
+from polyconv.run.cpu.algorithms.record import Sizes
+from polyconv.run.problem import Problem
+
+FIRST = {"layout": "channels_first"}
+CASES = [  # dilated: tiles run over rows of a region, whose ends lie apart in the output
+    Layer("conv", (3, 5), (3, 3), (13, 11), dilation=(5, 7), padding=((5, 4), (7, 8)), **FIRST),
+    Layer("conv", (19, 7), (3, 5), (17, 19), dilation=(6, 4), padding=((9, 2), (1, 13)), bias=False, **FIRST),
+    Layer(
+        "conv", (5, 35), (3, 3), (15, 9), stride=(2, 1), dilation=(4, 3), padding=((5, 4), (3, 2)), groups=5, **FIRST
+    ),
+    Layer("conv", (6, 4), (5,), (29,), dilation=(9,), padding=((20, 17),), dtype="float64", batch=3, **FIRST),
+    Layer("conv", (2, 3), (3, 1, 3), (7, 3, 8), dilation=(3, 1, 5), padding=((3, 2), (0, 0), (5, 6)), batch=1, **FIRST),
+    Layer("conv", (3, 5), (3, 3), (4, 5), dilation=(9, 9), padding=((20, 9), (9, 9)), activation="relu", **FIRST),
+    Layer("conv", (256, 33), (1, 1), (3, 9), batch=3, **FIRST),  # pixels a power of two apart
+]
+
+
+@pytest.fixture(autouse=True)
+def any_number_of_weights(monkeypatch):
+    monkeypatch.setattr(algorithms, "MANY_WEIGHTS", 0)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("layer", PLANAR + CASES, ids=str)
+def test_equals_the_oracle(layer, target):
+    forced.check(layer, "dense_turned", TARGETS[target]())
+
+
+@pytest.mark.parametrize("channels", [256, 250])
+def test_pixels_are_not_a_power_of_two_apart(channels):
+    problem = Problem("conv", channels, 64, (1, 1), (1, 1), (1, 1), 1, False, None, "float32", "channels_first")
+    target = TARGETS["host"]()
+    found = forced.algorithm("dense_turned")
+    sizes = Sizes(1, (7, 5), ((0, 0), (0, 0)), (7, 5), (channels * 35, 35, 5, 1))
+    words = found.schedule(problem, found.variants(problem, target)[0], target, sizes, 1).words
+    assert words[NAMES.index("pitch")] == 4 * (272 if channels == 256 else channels)
+
+
+def test_small_layers_are_left_to_strips(monkeypatch):
+    monkeypatch.undo()
+    found, target = forced.algorithm("dense_turned"), TARGETS["host"]()
+    small = Problem("conv", 64, 64, (3, 3), (1, 1), (1, 1), 1, False, None, "float32", "channels_first")
+    assert "many weights or dilation" in (found.fits(small, target) or "")
+    for other in (replace(small, dilation=(2, 1)), replace(small, in_channels=512)):
+        assert found.fits(other, target) is None
