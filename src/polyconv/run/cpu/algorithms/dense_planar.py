@@ -341,13 +341,15 @@ def cut_strips(
     grid: list[int],
     threads: int,
     weights: int,
+    besides: int,
 ) -> list[StripAxis]:
     """Strips of whole rows, as many as the cache and the threads allow; of part of a row where one is too long.
 
-    ``weights``: bytes that the positions of one item read, of a group.
+    ``weights``: bytes that the positions of one item read, of a group; ``besides``: bytes of scratch for all but the
+    strip. Where strips of a few tiles allow it, all threads' scratch takes a quarter of input, output and weights.
     """
-    item = problem.numpy_dtype().itemsize
-    total = sizes.batch * problem.in_channels * prod(sizes.in_size) + sizes.positions * problem.out_channels
+    item, channels = problem.numpy_dtype().itemsize, problem.in_channels
+    total = sizes.batch * channels * prod(sizes.in_size) + sizes.positions * problem.out_channels
     streamed = weights > target.l2_bytes // 2
     # weights that do not stay in the L2 are read again for each strip: the fewer strips the better, unless every
     # thread's copying of the whole strip outweighs that (one tap)
@@ -356,6 +358,9 @@ def cut_strips(
     shared = threads == 1 or streamed
     if not shared:  # otherwise the threads share out the output channels
         limit = min(limit, max(item * total // (4 * threads), 4096))
+    total += channels // problem.groups * problem.out_channels * prod(problem.kernel_size)
+    ends = target.lanes(problem.dtype) if min(phases.least[-1]) < 0 else 0
+    limit = min(limit, max(item * (total // (4 * threads) - ends * channels) - besides, 4096))
     runs = [1] * problem.ndim
     runs[-1] = max(1, grid[-1])
 
@@ -389,6 +394,12 @@ def pitches_of(problem: Problem, axes: Sequence[StripAxis]) -> list[int]:
     return pitches
 
 
+def strip_bytes(lanes: int, phases: OutputPhases, axes: Sequence[StripAxis], pitches: Sequence[int]) -> int:
+    """Scratch for a strip: its last vector of pixels may end beyond it."""
+    beyond = lanes - 1 if min(phases.least[-1]) < 0 else -axes[-1].units % lanes
+    return pitches[0] * axes[0].units + beyond * pitches[-1]
+
+
 def joined(problem: Problem, pitches: Sequence[int]) -> int | None:
     """The distance between pixels whose channels follow one another in a strip; None where none do."""
     is_dense = pitches[-1] == problem.numpy_dtype().itemsize * problem.in_channels
@@ -410,23 +421,22 @@ def schedule(
     phases = phases_of(problem, sizes.padding)
     grids = phases.grids(sizes.out_size)
     grid = list(map(max, zip(*grids, strict=True)))
-    axes = cut_strips(problem, tile, target, sizes, phases, grid, threads, weight_bytes(problem, tile, target))
+    blocks, weights = blocks_of(problem, tile, target), weight_bytes(problem, tile, target)
+    stage = GROUP * item * max(sum(blocks.main), sum(blocks.tail))
+    strip_at, *sides = Gather.room(ndim, max(phases.counts), stage)
+    axes = cut_strips(problem, tile, target, sizes, phases, grid, threads, weights, strip_at)
     pitches = pitches_of(problem, axes)
     planes = [prod(sizes.out_size[axis:]) for axis in range(ndim + 1)]
     planes[0] = sizes.out_plane
     batch_step, *steps = [item * step for step in out_strides or [problem.out_channels * planes[0], *planes[1:]]]
     table = _table(problem, phases, grids, axes, pitches, steps)
-    blocks = blocks_of(problem, tile, target)
     channels, taps = problem.in_channels // problem.groups, prod(problem.kernel_size)
     all_blocks, strips = blocks.count * problem.groups, sizes.batch * prod(axis.groups for axis in axes)
     chunk_blocks = -(-all_blocks // max(1, min(all_blocks, 4 * threads // strips))) if threads > 1 else all_blocks
-    whole = weight_bytes(problem, tile, target) * all_blocks // blocks.count
+    whole = weights * all_blocks // blocks.count
     chunk_blocks = min(chunk_blocks, max(1, all_blocks * (target.l2_bytes // 2) // max(whole, 1)))
     block_chunks = ceil_div(all_blocks, chunk_blocks)
-    most_taps = max(phases.counts)
-    stage = GROUP * item * max(sum(blocks.main), sum(blocks.tail))
-    strip_at, *sides = Gather.room(ndim, most_taps, stage)
-    strip = pitches[0] * axes[0].units + target.lanes(problem.dtype) * pitches[-1]
+    strip = strip_bytes(target.lanes(problem.dtype), phases, axes, pitches)
     per_axis: list[int] = []
     for a, axis in enumerate(axes):
         per_axis += [sizes.in_size[a], phases.in_step[a], sizes.x_strides[2 + a] * item]

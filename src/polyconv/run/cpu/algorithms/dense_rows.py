@@ -95,6 +95,11 @@ def is_pointwise(problem: Problem) -> bool:
     return problem.op == "conv" and prod(problem.kernel_size) == 1 and prod(problem.stride) == 1
 
 
+def _may_copy(problem: Problem, tile: Tile) -> bool:
+    """Are a tile's pixels copied to scratch: where several blocks read them, and no group its own."""
+    return is_pointwise(problem) and problem.groups == 1 and blocks_of(problem, tile).count > 1
+
+
 def column_phases(problem: Problem) -> int:
     """Output phases along the last axis."""
     return problem.stride[-1] if problem.op == "conv_transpose" else 1
@@ -127,7 +132,7 @@ class _RowsKernel:
         values = self.k.words(*names)
         self.w = {name.removesuffix(": ptr"): value for name, value in zip(names, values, strict=True)}
         self.scattered = problem.op == "conv_transpose" and problem.stride[-1] > 1
-        self.may_copy = is_pointwise(problem) and self.blocks.count > 1 and problem.groups == 1
+        self.may_copy = _may_copy(problem, tile)
         self.row_words = 2 + tile.vectors  # pointer, tap's number, a mask for each vector
         self.rows = self.k.scratch
 
@@ -341,7 +346,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     """Tiles, taps and chunks of one shape."""
     item, ndim, lanes = problem.numpy_dtype().itemsize, problem.ndim, target.lanes(problem.dtype)
     flat = as_one_row(problem, sizes)
-    copies, sizes = flat is not sizes, flat
+    copies, sizes = flat is not sizes and _may_copy(problem, tile), flat
     phases = phases_of(problem, sizes.padding)
     grids = phases.grids(sizes.out_size)
     out_strides = [item * prod(sizes.out_size[axis + 1 :]) for axis in range(ndim)]

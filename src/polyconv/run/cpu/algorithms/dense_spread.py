@@ -23,6 +23,7 @@ from polyconv.run.cpu.algorithms.dense_planar import (
     cut_strips,
     joined,
     pitches_of,
+    strip_bytes,
     variants,
     weight_bytes,
 )
@@ -185,7 +186,12 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     blocks = blocks_of(problem, tile, target)
     all_blocks, row_phases = blocks.count * problem.groups, len(grids) // columns
     read = weight_bytes(problem, tile, target) * columns
-    axes = cut_strips(problem, tile, target, sizes, phases, list(grids[0]), threads, read)
+    list_bytes = HEADER + GROUP * 8 * max(phases.counts)
+    stage_at, *sides = Gather.room(ndim, columns * list_bytes // (GROUP * 8))
+    width = max(sum(blocks.main), sum(blocks.tail))
+    # rows beyond the last are read by the transposition
+    strip_at = stage_at + item * width * (MOST_POSITIONS * columns + target.lanes(problem.dtype))
+    axes = cut_strips(problem, tile, target, sizes, phases, list(grids[0]), threads, read, strip_at)
     pitches = pitches_of(problem, axes)
     planes = [sizes.out_plane, *(prod(sizes.out_size[axis:]) for axis in range(1, ndim + 1))]
     batch_step, *steps = [item * step for step in (problem.out_channels * planes[0], *planes[1:])]
@@ -196,12 +202,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     whole = read * problem.groups
     chunk_blocks = min(chunk_blocks, max(1, all_blocks * (target.l2_bytes // 2) // max(whole, 1)))
     block_chunks = ceil_div(all_blocks, chunk_blocks)
-    list_bytes = HEADER + GROUP * 8 * max(phases.counts)
-    stage_at, *sides = Gather.room(ndim, columns * list_bytes // (GROUP * 8))
-    width = max(sum(blocks.main), sum(blocks.tail))
-    # rows beyond the last are read by the transposition
-    strip_at = stage_at + item * width * (MOST_POSITIONS * columns + target.lanes(problem.dtype))
-    strip = pitches[0] * axes[0].units + target.lanes(problem.dtype) * pitches[-1]
+    strip = strip_bytes(target.lanes(problem.dtype), phases, axes, pitches)
     per_axis: list[int] = []
     for a, axis in enumerate(axes):
         per_axis += [sizes.in_size[a], phases.in_step[a], sizes.x_strides[2 + a] * item]
