@@ -149,10 +149,10 @@ class DenseKernel:
         """The module's text."""
         k, w = self.k, self.w
         with k.loop(k.first, k.last) as item:
-            phase = self.phase((item // w["phase_step"]) % w["phases"])
-            start = ((item // w["tile_step"]) % w["tile_chunks"]) * w["chunk_tiles"]
+            number, first_chunk, chunk = self.which(item)
+            phase = self.phase(number)
+            start = first_chunk * w["chunk_tiles"]
             stop = k.minimum(start + w["chunk_tiles"], phase["tiles"])
-            chunk = (item // w["block_step"]) % w["block_chunks"]
 
             def lay(number: Value, phase: dict[str, Value] = phase) -> tuple[Value, Value]:
                 count = self.locate(phase, number)
@@ -163,6 +163,25 @@ class DenseKernel:
 
             self.gather.ahead_of(start, stop, w["side"], w["lag"], lay, multiply)
         return k.module()
+
+    def which(self, item: Value) -> tuple[Value, Value, Value]:
+        """The set of positions, chunk of tiles and chunk of blocks of an item: by steps, or out of a list."""
+        k, w = self.k, self.w
+        found = [k.var(k.integer(0)) for _ in range(3)]
+
+        def by_steps() -> None:
+            for var, step, count in zip(
+                found, ("phase_step", "tile_step", "block_step"), ("phases", "tile_chunks", "block_chunks"), strict=True
+            ):
+                var.value = (item // w[step]) % w[count]
+
+        def listed() -> None:  # then tile_step says where, and block_step how many
+            entry = k.load(k.word_at(w["table"], w["tile_step"] + item % w["block_step"]), "i64")
+            found[0].value, found[1].value = entry >> 32, entry & 0xFFFFFFFF
+            found[2].value = item // w["block_step"]
+
+        k.choose(w["phase_step"].ne(0), by_steps, listed, carry=found)
+        return found[0].value, found[1].value, found[2].value
 
     def phase(self, number: Value) -> dict[str, Value]:
         """The record of a phase, field by field."""
@@ -333,7 +352,8 @@ def schedule(
     out_strides = out_strides or _channels_last_strides(sizes.out_size, problem.out_channels)
     x_strides = [stride * item for stride in sizes.x_strides[:-1]]
     out_bytes = [stride * item for stride in out_strides[1:]]
-    table, tiles = _table(problem, tile, sizes, phases, grids, x_strides, out_bytes, runs)
+    table, every = _table(problem, tile, sizes, phases, grids, x_strides, out_bytes, runs)
+    tiles = max(1, *every)
     channels, taps = problem.in_channels // problem.groups, prod(problem.kernel_size)
     all_blocks = blocks or cuts.count * problem.groups
     weight_bytes = channels * taps * item * cuts.lanes
@@ -348,6 +368,11 @@ def schedule(
     steps = (tile_chunks * block_chunks, block_chunks, 1) if kept else (tile_chunks, 1, count * tile_chunks)
     if not kept and problem.op == "conv_transpose" and count == prod(problem.stride):
         steps = (1, count, count * tile_chunks)  # all phases of a stretch of pixels, which they share, in a row
+    items = count * tile_chunks * block_chunks
+    if not kept and problem.op == "conv" and count > 1:  # regions differ in size: threads share out what there is
+        listed = [(n << 32) + at for n, mine in enumerate(every) for at in range(ceil_div(mine, chunk_tiles))]
+        steps = (0, len(table), len(listed))
+        table, items = table_of([*table, *listed]), len(listed) * block_chunks
     scratch, *sides = Gather.room(problem.ndim, max(phases.counts), stage_bytes)
     axes: list[int] = []
     for axis in range(problem.ndim):
@@ -358,7 +383,7 @@ def schedule(
         steps[2], block_chunks, chunk_tiles, chunk_blocks, x_strides[0], out_strides[0] * item, *sides, *axes,
     )  # fmt: skip
     reason = f"{count} set(s) of positions, {tiles} tiles x {all_blocks} blocks, {chunk_tiles} x {chunk_blocks} an item"
-    run = (Phase("run0", count * tile_chunks * block_chunks),)
+    run = (Phase("run0", items),)
     return Schedule(arguments, run, scratch, tables=(table,), reason=reason)
 
 
@@ -379,8 +404,8 @@ def _table(
     x_strides: list[int],
     out_strides: list[int],
     runs: bool,
-) -> tuple[Table, int]:
-    """Phase records, then taps, then tiles, in one array of words; and the most tiles that any phase has."""
+) -> tuple[Table, Sequence[int]]:
+    """Phase records, then taps, then tiles, in one array of words; and how many tiles each phase has."""
     count, ndim = len(grids), problem.ndim
     names = DenseKernel.phase_fields(ndim)
     channels = problem.in_channels // problem.groups
@@ -392,7 +417,7 @@ def _table(
         record[f"grid{axis}"] = lengths
     tile_fields, tile_words = _tiles(tile, sizes, phases, grids, at + len(tap_words))
     record |= tile_fields
-    return table_of([*records_of(names, record), *tap_words, *tile_words]), max(1, *record["tiles"])
+    return table_of([*records_of(names, record), *tap_words, *tile_words]), record["tiles"]
 
 
 def _tiles(
