@@ -8,7 +8,7 @@ import pytest
 from cpu import forced
 from cpu.forced import TARGETS, Layer
 from polyconv.run.cpu import machine, pool
-from polyconv.run.cpu.algorithms.dense import NAMES
+from polyconv.run.cpu.algorithms.dense import NAMES, Tile
 from polyconv.run.cpu.algorithms.record import Sizes
 from polyconv.run.cpu.algorithms.regions import positions_of
 from polyconv.run.cpu.target import host
@@ -144,3 +144,16 @@ def test_transposed_phases_of_the_same_pixels_follow_one_another():
     assert half > 1
     assert written[: len(written) // 2 - 4].all()
     assert not (out[:, len(written) // 2 + 4 :] != forced.POISON).any()
+
+
+@pytest.mark.parametrize(
+    ("outputs", "kernel", "stride", "asks"), [(64, 1, 1, True), (16, 1, 1, False), (64, 1, 2, False), (64, 2, 1, False)]
+)
+def test_pixels_that_follow_are_asked_for(outputs, kernel, stride, asks):
+    """Weights stay in the L1 here: nothing else is asked for."""
+    target = replace(TARGETS["host"](), cpu="any", l1_bytes=1 << 20)
+    axes = ((kernel,) * 2, (stride,) * 2, (1, 1))
+    problem = Problem("conv", 40, outputs, *axes, 1, False, None, "float32", "channels_last")
+    found = forced.algorithm("dense")
+    text = found.emit(problem, Tile(6, 2), target)
+    assert ("llvm.prefetch" in text) == asks

@@ -23,7 +23,7 @@ from math import prod
 from typing import NamedTuple
 
 from polyconv.run.cpu.activations import LONG, LONGEST, activate
-from polyconv.run.cpu.algorithms.blocks import Blocks, cut, fetch_stream, pack_blocks
+from polyconv.run.cpu.algorithms.blocks import CACHE_LINE, Blocks, cut, fetch_stream, pack_blocks
 from polyconv.run.cpu.algorithms.gather import (
     GROUP,
     LENGTH,
@@ -122,6 +122,9 @@ def pack(problem: Problem, tile: Tile, target: Target, weight: Array | None, bia
 def emit(problem: Problem, tile: Tile, target: Target) -> str:
     """The module: one function, items are (phase, chunk of blocks, chunk of tiles)."""
     return DenseKernel(problem, tile, target).write()
+
+
+FEW_BLOCKS = 8  # of output channels
 
 
 class DenseKernel:
@@ -277,6 +280,21 @@ class DenseKernel:
         channels, taps = problem.in_channels // problem.groups, ceil_div(prod(problem.kernel_size), phases)
         fetch_stream(self.k, spot, lanes, positions, channels * taps * self.blocks.lanes * self.k.bytes)
 
+    def fetch_next(self, pixel: Value, turn: Value, positions: int) -> None:
+        """Ask for the pixels behind a tile's, as many bytes a turn as it has: a pointwise layer's next tile reads them.
+
+        Only where few blocks of channels share the wait for a tile's pixels, and loads are not what a tile waits for.
+        """
+        k, problem, blocks = self.k, self.problem, self.blocks
+        is_pointwise = problem.op == "conv" and prod(problem.kernel_size) == 1 and prod(problem.stride) == 1
+        if k.target.slow_vectors or not is_pointwise or problem.groups > 1:
+            return
+        if blocks.count > FEW_BLOCKS or blocks.vectors < 2 * blocks.count:
+            return
+        behind = k.byte_at(k.at(pixel, self.w["channels"] * positions), turn * (positions * k.bytes))
+        for line in range(0, positions * k.bytes, CACHE_LINE):
+            k.prefetch(k.byte_at(behind, line))
+
     def after(self, body: Body, count: Value) -> None:
         """What follows the code for one block, whatever the number of positions."""
 
@@ -318,6 +336,7 @@ class Body(NamedTuple):
                 spot = k.at(tap_weights, c * width)
                 vectors = [k.load_vector(k.at(spot, at), n) for at, n in zip(self.starts, lanes, strict=True)]
                 self.parent.fetch_ahead(spot, lanes, positions)
+                self.parent.fetch_next(pixels[0], c, positions)
                 for pixel, totals in zip(pixels, sums, strict=True):
                     value = k.load(k.at(pixel, c))
                     for vector, total, n in zip(vectors, totals, lanes, strict=True):

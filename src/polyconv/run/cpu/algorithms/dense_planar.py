@@ -225,6 +225,9 @@ class PlanarKernel(DenseKernel):
             sink = k.byte_at(sink, part.first * out_stride)
         self.gather.lay(walks, count, self.strip, sink)
 
+    def fetch_next(self, pixel: Value, turn: Value, positions: int) -> None:
+        """A strip is in the L2."""
+
     # ---- the sums --------------------------------------------------------------------------------------------------
     def finish(self, body: Body, sums: list[list[Var]]) -> None:
         """Put the sums down in scratch."""
