@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 POINTS = tuple(map(Fraction, ("0", "1", "-1", "1/2", "-1/2", "2", "-2", "3/4", "-3/4", "4/3", "-4/3")))
+FOUR = tuple(map(Fraction, ("0", "1/2", "-1", "2")))  # half the error of 0, 1, -1, 1/2 in F(3, 3)
 FIVE = tuple(map(Fraction, ("0", "1", "-1", "2", "-1/2")))  # 0.6 times the error of 0, 1, -1, 2, -2 in F(4, 3)
 
 Matrix = tuple[tuple[Fraction, ...], ...]
@@ -48,7 +49,7 @@ def short_convolution(outputs: int, taps: int) -> ShortConvolution:
     count = outputs + taps - 2
     if count > len(POINTS):
         raise ValueError(f"F({outputs}, {taps}) needs {count} points, at most {len(POINTS)} keep rounding errors small")
-    points = FIVE if count == len(FIVE) else POINTS[:count]
+    points = {len(FOUR): FOUR, len(FIVE): FIVE}.get(count, POINTS[:count])
     rows, kernel = [], []
     for place, point in enumerate(points):
         others = [other for number, other in enumerate(points) if number != place]

@@ -30,13 +30,14 @@ TOGETHER = 64  # channels, at least, whose groups are transformed together: the 
 READING = 30e9  # bytes a second that a core reads from beyond its L2
 PRODUCTS = 0.9  # of the machine's rate that the products reach with everything in the L2
 UNHIDDEN = 0.3  # of what can go on at the same time as something that takes longer
-TRANSFORM = 2.5e-9  # seconds a point of a tile, for a vector of input channels
-INVERSE = 2e-9  # and of output channels
-TURNED = 1.6  # times, where planes are turned as well
+TRANSFORM = 3.2e-9  # seconds a point of a tile, for a vector of input channels
+INVERSE = 2.5e-9  # and of output channels
+TURNED = 1.05  # times, where planes are turned as well
 MOST_RUNS = 4  # of ROWS tiles each that share a reading of U
 LARGEST = 4  # times the L2: what a thread's V and M may take, where more than ROWS tiles would share a reading of U
 PACKING = 1.7e-9  # seconds to transform a weight to one point, and put it in its place
 KEPT = 0.9  # times the model's seconds: the exact kernels' models count the full rate, and they reach 0.7 to 0.87 of it
+SHORT_SUM = 36  # terms more that a sum of theirs takes the time of
 UNUSUAL = 1.05  # times: another tile than the usual one is more code, for which the next size may have to wait
 WORTH = 10e-6  # seconds a call must save before exactness on integers is given up
 
@@ -373,14 +374,16 @@ def reason(shape: Shape, tiles: int, work: Cut, more: str = "") -> str:
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
     """Seconds of the threads together: products, transforms, and reading U once for each block of tiles.
 
-    Compared as if the exact algorithms reached more of their model than they do (KEPT, WORTH): they are kept where this
+    Compared as if the exact algorithms reached more of their model than they do (KEPT, SHORT_SUM, WORTH): they are kept where this
     one would save less than a tenth or so.
     """
     shape = shape_of_tiles(problem, tile, target)
     tiles = sizes.batch * product(tile_counts(shape.outputs, problem.dilation, sizes.out_size))
     several = max(threads, 2)
     seconds = cut_work(shape, target, tiles, 1, several).seconds * several
-    return (KEPT * seconds * (1 if shape.is_usual else UNUSUAL) + WORTH) / threads
+    terms = problem.in_channels // problem.groups * product(problem.kernel_size)
+    kept = KEPT * terms / (terms + SHORT_SUM) * (1 if shape.is_usual else UNUSUAL)
+    return (kept * seconds + WORTH) / threads
 
 
 def packing(problem: Problem, tile: Tile, target: Target) -> float:
