@@ -33,11 +33,13 @@ UNHIDDEN = 0.3  # of what can go on at the same time as something that takes lon
 TRANSFORM = 3.2e-9  # seconds a point of a tile, for a vector of input channels
 INVERSE = 2.5e-9  # and of output channels
 TURNED = 1.05  # times, where planes are turned as well
+ITEM = 0.2e-6  # seconds to start one
+BORDER = 80e-9  # seconds a plane, where two threads write to one line of it
 MOST_RUNS = 4  # of ROWS tiles each that share a reading of U
 LARGEST = 4  # times the L2: what a thread's V and M may take, where more than ROWS tiles would share a reading of U
 PACKING = 1.7e-9  # seconds to transform a weight to one point, and put it in its place
-KEPT = 0.9  # times the model's seconds: the exact kernels' models count the full rate, and they reach 0.7 to 0.87 of it
-SHORT_SUM = 36  # terms more that a sum of theirs takes the time of
+KEPT = 0.85  # times the model's seconds: the exact kernels' models count the full rate, and they reach 0.6 to 0.87 of it
+SHORT_SUM = 60  # terms more that a sum of theirs takes the time of
 UNUSUAL = 1.05  # times: another tile than the usual one is more code, for which the next size may have to wait
 WORTH = 10e-6  # seconds a call must save before exactness on integers is given up
 
@@ -344,12 +346,15 @@ def _model(
         missing += passes * ((v if v < over else over) + 3 * (m if m < over else over))
     reading = missing / READING
     moving = block * points * (TRANSFORM * shape.row / shape.lanes * clusters + INVERSE * vectors)
+    borders = 0.0
     if shape.problem.layout == "channels_first":
         moving *= TURNED
+        if chunk * threads > shape.count and threads > 1:  # tiles are divided
+            borders = BORDER * shape.problem.out_channels * part
     if v > most:
         moving += 3 * clusters * (v - most) / READING  # fetched to be written, written, read
     more, less = (multiplying, reading) if multiplying > reading else (reading, multiplying)
-    return mine * (more + UNHIDDEN * less + moving), v + m
+    return mine * (ITEM + more + UNHIDDEN * less + moving) + borders, v + m
 
 
 def _cut(shape: Shape, target: Target, tiles: int, block: int, chunk: int, together: int, threads: int) -> Cut:
@@ -374,8 +379,8 @@ def reason(shape: Shape, tiles: int, work: Cut, more: str = "") -> str:
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
     """Seconds of the threads together: products, transforms, and reading U once for each block of tiles.
 
-    Compared as if the exact algorithms reached more of their model than they do (KEPT, SHORT_SUM, WORTH): they are kept where this
-    one would save less than a tenth or so.
+    Compared as if the exact algorithms reached more of their model than they do (KEPT, SHORT_SUM, WORTH): they are kept
+    where this one would save less than a tenth or so.
     """
     shape = shape_of_tiles(problem, tile, target)
     tiles = sizes.batch * product(tile_counts(shape.outputs, problem.dilation, sizes.out_size))
