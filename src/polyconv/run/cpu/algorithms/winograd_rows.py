@@ -37,7 +37,7 @@ from polyconv.run.cpu.algorithms.record import (
 )
 from polyconv.run.cpu.algorithms.tiles import tile_counts, tile_starts
 from polyconv.run.cpu.algorithms.winograd_kernel import AXIS_NAMES, along_axes, tile_origin
-from polyconv.run.cpu.algorithms.winograd_tiles import PRODUCTS, READING, WORTH, Shape, grain, obstacle, pack_points
+from polyconv.run.cpu.algorithms.winograd_tiles import PRODUCTS, READING, Shape, grain, obstacle, pack_points
 from polyconv.run.cpu.emit import Kernel, Value
 from polyconv.run.cpu.target import Target
 from polyconv.run.problem import Array, Problem
@@ -370,10 +370,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
 
 
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
-    """Seconds: products of whole vectors, transforms, and reading U once an item where it does not stay in the L2.
-
-    Made larger, so that the exact algorithms are kept where this one would save little.
-    """
+    """Seconds: products of whole vectors, transforms, and reading U once an item where it does not stay in the L2."""
     shape = row_shape(problem, tile, target)
     work = _cut(shape, target, _long_rows(problem, sizes), max(threads, 2))
     rows = sizes.batch * work.tiles
@@ -383,7 +380,7 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     products = vectors * shape.points * shape.depth * max(problem.out_channels, loads) / (PRODUCTS * target.vector_rate)
     reading = rows * work.segments * shape.u_bytes / READING if shape.u_bytes > target.l2_bytes // 2 else 0.0
     moving = vectors * shape.points * (TRANSFORM * shape.depth + INVERSE * problem.out_channels)
-    return (1.15 * (max(products, reading) + moving) + WORTH) / threads
+    return winograd_tiles.beside_exact(problem, 1.15 * (max(products, reading) + moving), threads)
 
 
 def packing(problem: Problem, tile: Tile, target: Target) -> float:

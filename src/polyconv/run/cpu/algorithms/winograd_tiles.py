@@ -28,17 +28,22 @@ SHARE_OF_L2 = 0.75  # what stays there of what is read in turns
 FEWEST = 16  # channels of a group, in and out
 TOGETHER = 64  # channels, at least, whose groups are transformed together: the addresses are worked out once for them
 READING = 30e9  # bytes a second that a core reads from beyond its L2
+FAR = (
+    64 << 20
+)  # bytes of U up to which that holds, where the L3 is not smaller; it falls to a half at 1.4 times as many
 PRODUCTS = 0.9  # of the machine's rate that the products reach with everything in the L2
 UNHIDDEN = 0.3  # of what can go on at the same time as something that takes longer
 TRANSFORM = 3.2e-9  # seconds a point of a tile, for a vector of input channels
 INVERSE = 2.5e-9  # and of output channels
-TURNED = 1.05  # times, where planes are turned as well
+TURNING = 2e-9  # seconds a position of a tile, where planes are turned, for a vector of channels
 ITEM = 0.2e-6  # seconds to start one
 BORDER = 80e-9  # seconds a plane, where two threads write to one line of it
 MOST_RUNS = 4  # of ROWS tiles each that share a reading of U
 LARGEST = 4  # times the L2: what a thread's V and M may take, where more than ROWS tiles would share a reading of U
 PACKING = 1.7e-9  # seconds to transform a weight to one point, and put it in its place
-KEPT = 0.85  # times the model's seconds: the exact kernels' models count the full rate, and they reach 0.6 to 0.87 of it
+KEPT = (
+    0.85  # times the model's seconds: the exact kernels' models count the full rate, and they reach 0.6 to 0.87 of it
+)
 SHORT_SUM = 60  # terms more that a sum of theirs takes the time of
 UNUSUAL = 1.05  # times: another tile than the usual one is more code, for which the next size may have to wait
 WORTH = 10e-6  # seconds a call must save before exactness on integers is given up
@@ -164,6 +169,16 @@ class Shape:
         """The row of M: lanes of a block, in whole vectors."""
         most = max(sum(self.blocks.main) if self.blocks.full else 0, sum(self.blocks.tail))
         return -(-most // self.lanes) * self.lanes
+
+    @cached_property
+    def places(self) -> int:
+        """Outputs of a tile."""
+        return product(self.outputs)
+
+    @cached_property
+    def turned(self) -> int:
+        """Positions that a tile in a row of tiles reads, of planes: its columns overlap the next one's."""
+        return product(self.grid[:-1]) * self.outputs[-1]
 
     @cached_property
     def is_usual(self) -> bool:
@@ -344,11 +359,13 @@ def _model(
     missing = (again if again < u else u) if again > 0 else 0
     if over > 0:
         missing += passes * ((v if v < over else over) + 3 * (m if m < over else over))
-    reading = missing / READING
+    far = target.l3_bytes if target.l3_bytes < FAR else FAR
+    slower = (shape.u_bytes - far) / (0.4 * far)
+    reading = missing / READING * (1 if slower < 0 else 1 + slower if slower < 1 else 2)
     moving = block * points * (TRANSFORM * shape.row / shape.lanes * clusters + INVERSE * vectors)
     borders = 0.0
     if shape.problem.layout == "channels_first":
-        moving *= TURNED
+        moving += block * TURNING * (shape.turned * shape.row / shape.lanes * clusters + shape.places * vectors)
         if chunk * threads > shape.count and threads > 1:  # tiles are divided
             borders = BORDER * shape.problem.out_channels * part
     if v > most:
@@ -377,18 +394,21 @@ def reason(shape: Shape, tiles: int, work: Cut, more: str = "") -> str:
 
 
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
-    """Seconds of the threads together: products, transforms, and reading U once for each block of tiles.
-
-    Compared as if the exact algorithms reached more of their model than they do (KEPT, SHORT_SUM, WORTH): they are kept
-    where this one would save less than a tenth or so.
-    """
+    """Seconds of the threads together: products, transforms, and reading U once for each block of tiles."""
     shape = shape_of_tiles(problem, tile, target)
     tiles = sizes.batch * product(tile_counts(shape.outputs, problem.dilation, sizes.out_size))
     several = max(threads, 2)
     seconds = cut_work(shape, target, tiles, 1, several).seconds * several
+    return beside_exact(problem, seconds if shape.is_usual else UNUSUAL * seconds, threads)
+
+
+def beside_exact(problem: Problem, seconds: float, threads: int) -> float:
+    """What to compare with the exact algorithms' costs, for the seconds of all threads together.
+
+    Their models count the machine's full rate. They are kept where this one would save less than a tenth or so.
+    """
     terms = problem.in_channels // problem.groups * product(problem.kernel_size)
-    kept = KEPT * terms / (terms + SHORT_SUM) * (1 if shape.is_usual else UNUSUAL)
-    return (kept * seconds + WORTH) / threads
+    return (KEPT * terms / (terms + SHORT_SUM) * seconds + WORTH) / threads
 
 
 def packing(problem: Problem, tile: Tile, target: Target) -> float:
