@@ -19,8 +19,10 @@ def small_scale(request, monkeypatch):
     """Both kinds of blocks, at a small size."""
     monkeypatch.setattr(buffers, "OFFER_BYTES", 1 << 40 if request.param == "counted" else 1 << 20)
     monkeypatch.setattr(buffers, "LEAST_BYTES", 1 << 10)
+    monkeypatch.setattr(buffers, "SMALL_BYTES", 1 << 17)
     monkeypatch.setattr(buffers, "KEEP_BYTES", 8 << 20)
     monkeypatch.setattr(buffers, "_blocks", [])
+    monkeypatch.setattr(buffers, "_small", [])
     monkeypatch.setattr(buffers, "_offered", [])
     return request.param
 
@@ -105,42 +107,66 @@ def test_results_start_on_a_cache_line():
     assert len({address(y) % 4096 for y in held}) > 1
 
 
-def test_held_results_make_no_long_list():
-    held = [buffers.empty((1 << 9,), DTYPE) for _ in range(3 * buffers.KEEP_BLOCKS)]
+@pytest.mark.parametrize("size", [1 << 9, 1 << 16])
+def test_held_results_make_no_long_list(size):
+    held = [buffers.empty((size,), DTYPE) for _ in range(3 * buffers.KEEP_BLOCKS)]
     assert len({address(y) for y in held}) == len(held)
     assert len(buffers._blocks) <= buffers.KEEP_BLOCKS
+    assert len(buffers._small) <= buffers.KEEP_SMALL
+    at = address(held[-2])
+    del held[-2]
+    assert address(buffers.empty((size,), DTYPE)) == at
 
 
 def test_where_counting_does_not_tell_numpy_allocates(monkeypatch):
     """As on a Python whose counts say nothing: the probe must fail there."""
-    monkeypatch.setattr(buffers._first_idle, "__defaults__", (lambda _: 1,))
+    monkeypatch.setattr(buffers._maker, "__defaults__", (lambda _: 1,))
     assert buffers._idle_count.__wrapped__() == 0
     monkeypatch.setattr(buffers, "_idle_count", lambda: 0)
     assert buffers.empty((1 << 9,), DTYPE).flags.owndata
 
 
-def test_a_busy_list_is_not_waited_for():
-    """A finaliser may ask for memory while its own thread is looking for some."""
-    with buffers._lock:
-        first, second = buffers.empty((1 << 9,), DTYPE), buffers.empty((1 << 9,), DTYPE)
-    assert address(first) != address(second)
-    assert not buffers._blocks
+def test_a_block_that_is_looked_at_is_nobody_elses(monkeypatch):
+    """A finaliser, or another thread, may ask for memory while somebody looks for some."""
+    first = buffers.empty((1 << 9,), DTYPE)
+    if not buffers._small:
+        pytest.skip("such blocks are not counted here")
+    del first
+    asked = []
+
+    def meanwhile(one, count=sys.getrefcount):
+        if not asked:
+            asked.append(None)
+            asked[0] = buffers.empty((1 << 9,), DTYPE)
+        return count(one) - 1  # the name ``one`` is another reference
+
+    idle = buffers._idle_count()
+    make = buffers._maker(buffers._small, (1 << 9,), DTYPE, 1 << 11, idle, lambda: None, meanwhile)
+    mine = make()
+    assert mine is not None
+    assert address(mine) != address(asked[0])
 
 
-def test_many_threads():
+@pytest.mark.parametrize("size", [1 << 9, 1 << 18])
+def test_many_threads(size):
     wrong = []
 
     def work(number):
-        for _ in range(100):
-            y = buffers.empty((1 << 18,), DTYPE)
+        for _ in range(100 if size > 1 << 9 else 3000):
+            y = buffers.empty((size,), DTYPE)
             y[:] = number
             if not (y == number).all():
                 wrong.append(number)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
     assert not wrong
     assert buffers.idle_bytes() <= 8 << 20
