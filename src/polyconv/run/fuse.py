@@ -144,14 +144,14 @@ def best_bands(members: Sequence[Member]) -> Bands:
 
 def _busiest(runs: Sequence[tuple[int, int]], batch: int, threads: int) -> float:
     """The part of all rows that one thread has, where each has its range of the runs."""
-    edges = [0, *itertools.accumulate(high - low for low, high in runs)]
+    edges = [0, *itertools.accumulate([high - low for low, high in runs])]
     rows, count = edges[-1], len(runs)
-
-    def before(item: int) -> int:
-        return item // count * rows + edges[item % count]
-
-    shares = [before(batch * count * part // threads) for part in range(threads + 1)]
-    return max(high - low for low, high in itertools.pairwise(shares)) / max(batch * rows, 1)
+    most = last = 0
+    for part in range(1, threads + 1):
+        picture, run = divmod(batch * count * part // threads, count)
+        before = picture * rows + edges[run]
+        most, last = before - last if before - last > most else most, before
+    return most / (batch * rows) if batch * rows else 0.0
 
 
 def _grain(members: Sequence[Member]) -> int:

@@ -132,7 +132,7 @@ def _boxes(problem: Problem, tile: Tile, sizes: Sizes, threads: int, lanes: int)
             half = -(-box[axis] // 2)
             box[axis] = min(-(-half // grain[axis]) * grain[axis], box[axis] - 1)
     narrow()
-    if problem.ndim > 1 and box[0] < sizes.out_size[0]:
+    if threads > 1 and problem.ndim > 1 and box[0] < sizes.out_size[0]:
         box[0] = share(sizes.out_size[0], threads, ceil_div(sizes.out_size[0], box[0] * threads))
     return box, run
 

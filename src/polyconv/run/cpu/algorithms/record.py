@@ -172,7 +172,12 @@ def aligned(shape: tuple[int, ...] | int, dtype: Any) -> Array:
 
 def words(*values: int | Table) -> list[int]:
     """The argument words: the four fixed pointers (zero until the call), then these; a table gives its address."""
-    return [0, 0, 0, 0, *(value.buffer_info()[0] if isinstance(value, array) else value for value in values)]
+    return [0, 0, 0, 0, *[value if type(value) is int else _address(value) for value in values]]
+
+
+def _address(value: Any) -> int:
+    """Where a table lies; other integers than Python's own as they are."""
+    return value.buffer_info()[0] if isinstance(value, array) else int(value)
 
 
 def table_of(numbers: Iterable[int]) -> Table:
