@@ -157,3 +157,13 @@ def test_pixels_that_follow_are_asked_for(outputs, kernel, stride, asks):
     found = forced.algorithm("dense")
     text = found.emit(problem, Tile(6, 2), target)
     assert ("llvm.prefetch" in text) == asks
+
+
+@pytest.mark.parametrize(("channels", "side", "keeps"), [(728, 19, True), (2048, 7, False), (64, 28, False)])
+def test_threads_keep_to_their_pixels_unless_weights_are_far_more(channels, side, keeps):
+    layer = Problem("conv", channels, channels, (1, 1), (1, 1), (1, 1), 1, False, None, "float32", "channels_last")
+    target, found = replace(TARGETS["host"](), l2_bytes=2 << 20), forced.algorithm("dense")
+    sizes = Sizes(1, (side, side), ((0, 0),) * 2, (side, side), (side * side * channels, side * channels, channels, 1))
+    words = found.schedule(layer, Tile(14, 2), target, sizes, 2).words
+    chunks, blocks = words[NAMES.index("tile_chunks")], words[NAMES.index("block_chunks")]
+    assert ((chunks, words[NAMES.index("block_step")]) == (2, 1) and blocks > 1) == keeps

@@ -500,8 +500,16 @@ def _kept_tiles(
     """Tiles whose pixels stay in the L2 while chunk after chunk of the weights passes by; 0: the weights stay instead.
 
     What does not stay is read from the L3 again, the pixels for each chunk of weights or the weights for each chunk of
-    tiles: whichever is clearly less.
+    tiles: whichever is clearly less. A thread whose share of the pixels stays keeps to them, unless the weights are far
+    more: weights are read in order and asked for ahead, while pixels may have been written by another thread.
     """
+    if block_chunks < 2:
+        return 0
+    if threads > 1 and len(grids) == 1 and tiles >= 4 * threads:
+        mine, pixels = ceil_div(tiles, threads), pixel_bytes * reach(phases, 0, grids[0], prod(grids[0]))
+        stays = pixels / threads + weight_bytes / block_chunks <= (1 + KEPT_SHARE) / 2 * l2_bytes
+        if stays and weight_bytes <= MANY_MORE * pixels and mine * threads <= 1.05 * tiles:
+            return mine
     if block_chunks < 2 * threads:
         return 0
     sets = [pixel_bytes * reach(phases, number, grid, prod(grid)) for number, grid in enumerate(grids)]
@@ -520,6 +528,7 @@ def _kept_tiles(
     return 0
 
 
+MANY_MORE = 6  # bytes of weights for one of pixels, from which on the threads share out the weights
 KEPT_SHARE = 0.7  # of the L2 cache, for a chunk of tiles and one of weights
 
 

@@ -225,7 +225,8 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     if threads > 1:
         weights = item * prod(problem.kernel_size) * problem.in_channels * blocks.lanes
         span = problem.dilation[0] * (problem.kernel_size[0] - 1)
-        elsewhere = 1.0 if weights > target.l2_bytes // 2 else min(1.0, 2 * span / max(sizes.in_size[0], 1))
+        splits = weights > max(target.l2_bytes // 2, dense.MANY_MORE * values * item)  # the threads share out weights
+        elsewhere = 1.0 if splits else min(1.0, 2 * span / max(sizes.in_size[0], 1))
         moved += values * item / 4 * TURNING_ELSEWHERE * elsewhere * (threads - 1) / threads
     tiles = ceil_div(sizes.positions, tile.positions) * blocks.count * problem.groups
     moved += tiles * STRETCH / threads
