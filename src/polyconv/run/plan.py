@@ -25,7 +25,7 @@ from polyconv.run.cpu.target import Target, host
 from polyconv.run.problem import Array, Pads, Prepared, Problem
 
 MAX_SHAPES = 256  # shapes a layer remembers; the oldest are forgotten
-ONE_THREAD_SECONDS = 5e-6  # work below this stays on the caller's thread: a fork and join takes 0.5 us, waking 2
+ONE_THREAD_SECONDS = 3.5e-6  # work below this stays on the caller's thread: a fork and join takes 0.5 us, waking 2
 HOLD_GIL_SECONDS = 4e-6  # work below this keeps the interpreter lock: handing it over costs more
 KEEP_TILE = 1.15  # a tile whose code is at hand is kept unless another saves more than this
 PACKING_COUNTS = 2.0  # times: one thread packs while others, which share the rest of the work, wait
