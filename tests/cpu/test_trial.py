@@ -1,6 +1,7 @@
 """The self-test of new kinds of kernels: right code passes, wrong code is noticed, left out, named, and remembered."""
 
 import itertools
+import math
 import warnings
 from dataclasses import replace
 
@@ -234,3 +235,11 @@ def test_very_wide_layers_are_tried_narrower():
     assert trial._narrow(PROBLEM) == PROBLEM
     grouped = trial._narrow(replace(wide, in_channels=4096, out_channels=8192, groups=1024, kernel_size=(9, 9)))
     assert grouped.in_channels % grouped.groups == 0 == grouped.out_channels % grouped.groups
+
+
+@pytest.mark.parametrize("op", ["max_pool", "conv_transpose", "conv"])
+def test_huge_strides_are_tried_on_small_pictures(op):
+    channels = 3 if op == "max_pool" else 8
+    problem = Problem(op, 3, channels, (2, 2), (4096, 4096), (1, 1), 1, False, None, "float32", "channels_first")
+    size, _, out_size = trial._picture(trial._narrow(problem))
+    assert max(3 * math.prod(size), channels * math.prod(out_size)) <= trial.MOST_VALUES

@@ -28,6 +28,7 @@ RIGHT, WRONG = b"right", b"wrong"
 MOST_WEIGHTS = 1 << 20  # more take longer to pack than a narrower layer takes to compile
 NARROW_WEIGHTS = 1 << 16  # of that layer
 FEW_WEIGHTS = 1 << 15  # up to here pictures are wider than any tile
+MOST_VALUES = 1 << 22  # of the picture or of its result: with more, strides are shortened
 MOST_COMPARED = 24  # output channels, or groups
 ERROR = 16.0  # rounding errors allowed, of a sum's largest terms one by one: Winograd's are the largest
 
@@ -133,7 +134,13 @@ def _is_right(algorithm: Algorithm, tile: Hashable, problem: Problem, target: Ta
 
 
 def _narrow(problem: Problem) -> Problem:
-    """The layer with fewer channels, where it has very many weights."""
+    """The layer with fewer channels, where it has very many weights, and with shorter strides, where they are huge."""
+    while max(problem.stride) > 1:
+        size, _, out_size = _picture(problem)
+        if max(problem.in_channels * prod(size), problem.out_channels * prod(out_size)) <= MOST_VALUES:
+            break
+        longest = max(problem.stride)
+        problem = replace(problem, stride=tuple(max(1, s // 2) if s == longest else s for s in problem.stride))
     most = NARROW_WEIGHTS if prod(problem.weight_shape() or (0,)) > MOST_WEIGHTS else MOST_WEIGHTS
     while prod(problem.weight_shape() or (0,)) > most:
         groups = problem.groups
