@@ -169,4 +169,4 @@ def test_many_threads(size):
     finally:
         sys.setswitchinterval(interval)
     assert not wrong
-    assert buffers.idle_bytes() <= 16 << 20  # a block in use for each thread, and one in each one's hands while it looks
+    assert buffers.idle_bytes() <= 16 << 20  # one in use for each thread, one in its hands while it looks

@@ -45,7 +45,7 @@ KEPT = (
     0.85  # times the model's seconds: the exact kernels' models count the full rate, and they reach 0.6 to 0.87 of it
 )
 SHORT_SUM = 60  # terms more that a sum of theirs takes the time of
-UNUSUAL = 1.05  # times: another tile than the usual one is more code, for which the next size may have to wait
+UNUSUAL = 1.15  # times: another tile than the usual one is more code, for which the next size may have to wait
 WORTH = 10e-6  # seconds a call must save before exactness on integers is given up
 
 
