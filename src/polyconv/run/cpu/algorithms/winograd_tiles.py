@@ -45,7 +45,7 @@ KEPT = (
     0.85  # times the model's seconds: the exact kernels' models count the full rate, and they reach 0.6 to 0.87 of it
 )
 SHORT_SUM = 60  # terms more that a sum of theirs takes the time of
-UNUSUAL = 1.15  # times: another tile than the usual one is more code, for which the next size may have to wait
+UNUSUAL = 1.15  # times as fast as the usual tile must another be: it is more code, for which a next size would wait
 WORTH = 10e-6  # seconds a call must save before exactness on integers is given up
 
 
@@ -181,10 +181,10 @@ class Shape:
         return product(self.grid[:-1]) * self.outputs[-1]
 
     @cached_property
-    def is_usual(self) -> bool:
-        """Is the tile the one that is fastest for most pictures."""
+    def usual(self) -> Tile:
+        """The tile that is fastest for most pictures."""
         taps = self.problem.kernel_size
-        return all(not m or m == SHORT[r][0] for m, r in zip(self.tile.outputs, taps, strict=True))
+        return Tile(tuple([SHORT[r][0] if m else 0 for m, r in zip(self.tile.outputs, taps, strict=True)]))
 
     @cached_property
     def item(self) -> int:
@@ -395,11 +395,20 @@ def reason(shape: Shape, tiles: int, work: Cut, more: str = "") -> str:
 
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
     """Seconds of the threads together: products, transforms, and reading U once for each block of tiles."""
+    several = max(threads, 2)
+    seconds, usual = _seconds(problem, tile, target, sizes, several), shape_of_tiles(problem, tile, target).usual
+    if usual != tile:
+        usually = _seconds(problem, usual, target, sizes, several)
+        if usually < UNUSUAL * seconds:
+            seconds = 1.001 * usually  # not instead of it
+    return beside_exact(problem, seconds, threads)
+
+
+def _seconds(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
+    """Seconds of all threads together."""
     shape = shape_of_tiles(problem, tile, target)
     tiles = sizes.batch * product(tile_counts(shape.outputs, problem.dilation, sizes.out_size))
-    several = max(threads, 2)
-    seconds = cut_work(shape, target, tiles, 1, several).seconds * several
-    return beside_exact(problem, seconds if shape.is_usual else UNUSUAL * seconds, threads)
+    return cut_work(shape, target, tiles, 1, threads).seconds * threads
 
 
 def beside_exact(problem: Problem, seconds: float, threads: int) -> float:
