@@ -54,3 +54,16 @@ def test_small_layers_are_left_to_strips(monkeypatch):
     assert "many weights or dilation" in (found.fits(small, target) or "")
     for other in (replace(small, dilation=(2, 1)), replace(small, in_channels=512)):
         assert found.fits(other, target) is None
+
+
+@pytest.mark.parametrize(("outputs", "side", "chosen"), [(256, 33, False), (1024, 33, True), (512, 19, True)])
+def test_the_turned_input_is_a_quarter_of_the_arrays_at_most(outputs, side, chosen):
+    target, found = TARGETS["host"](), forced.algorithm("dense_turned")
+    problem = Problem("conv", 512, outputs, (3, 3), (1, 1), (18, 18), 1, False, None, "float32", "channels_first")
+    sizes = Sizes(1, (side,) * 2, ((18, 18),) * 2, (side,) * 2, (512 * side * side, side * side, side, 1))
+    tile = found.variants(problem, target)[0]
+    taken = found.schedule(problem, tile, target, sizes, 2)
+    arrays = 4 * ((512 + outputs) * side * side + 512 * outputs * 9)
+    costs = [forced.algorithm(name).cost(problem, tile, target, sizes, 2) for name in ("dense_turned", "dense_planar")]
+    assert (costs[0] < costs[1]) == chosen
+    assert (taken.workspace_bytes + 2 * taken.scratch_bytes <= arrays / 4) == chosen
