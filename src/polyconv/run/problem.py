@@ -55,6 +55,11 @@ class Problem:
         """Number of spatial axes: 1, 2 or 3 (any number works where nothing says otherwise)."""
         return len(self.kernel_size)
 
+    @property
+    def is_pointwise(self) -> bool:
+        """A convolution of one tap without a stride."""
+        return self.op == "conv" and set(self.kernel_size) == {1} == set(self.stride)
+
     def weight_shape(self) -> tuple[int, ...] | None:
         """Shape of the weight array, or None for pooling."""
         if self.op == "conv":

@@ -40,8 +40,8 @@ NAMES = (  # each is a module here, and its record there in capitals
 
 
 NEAR_CHANNELS, NEAR_TERMS = 16, 160  # input channels, or terms of a sum, up to which `dense_near` pays
-MANY_WEIGHTS = 1 << 18  # from which on `dense_turned` may pay
 NEAR_PLANES = 8  # input channels up to which `dense_near_planar` pays
+MANY_WEIGHTS = 1 << 18  # from which on `dense_turned` may pay
 
 
 def worth_loading(problem: Problem, names: Sequence[str] = NAMES) -> list[str]:

@@ -286,8 +286,7 @@ class DenseKernel:
         Only where few blocks of channels share the wait for a tile's pixels, and loads are not what a tile waits for.
         """
         k, problem, blocks = self.k, self.problem, self.blocks
-        is_pointwise = problem.op == "conv" and prod(problem.kernel_size) == 1 and prod(problem.stride) == 1
-        if k.target.slow_vectors or not is_pointwise or problem.groups > 1:
+        if k.target.slow_vectors or not problem.is_pointwise or problem.groups > 1:
             return
         if blocks.count > FEW_BLOCKS or blocks.vectors < 2 * blocks.count:
             return

@@ -42,7 +42,7 @@ from polyconv.run.cpu.emit import Kernel, Value, Var
 from polyconv.run.cpu.target import CLOCK, Target
 from polyconv.run.problem import Problem
 
-STRIP = 8  # a strip takes up to this part of the L2, or the fewest rows that there can be
+STRIP = 8  # a strip takes up to this part of the L2, all strips a quarter of the arrays; but a row of tiles at least
 NAMES = (
     *FIXED_WORDS, "offsets: ptr", "strips", "run", "segments", "segment", "vectors", "blocks", "chunk_blocks", "chunks",
     "batch_stride", "channel_stride", "out_batch_stride", "plane", "line", "lines", "raw_at",
@@ -64,7 +64,7 @@ def fits(problem: Problem, target: Target) -> str | None:
         return "it reads planes (channels_first)"
     if problem.groups > 1:
         return f"it reads all channels of a pixel, but there are {problem.groups} groups"
-    if dense_rows.is_pointwise(problem):
+    if problem.is_pointwise:
         return "a pointwise layer needs no strip"
     if problem.in_channels > NEAR_PLANES:
         return f"{problem.in_channels} input channels are more than {NEAR_PLANES}"
@@ -306,7 +306,9 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     height = sizes.out_size[-2] if ndim > 1 else 1
     depth = problem.in_channels * prod(problem.kernel_size[:-2])
 
-    most = target.l2_bytes // STRIP
+    inputs, weights = sizes.batch * problem.in_channels * prod(sizes.in_size), prod(problem.weight_shape() or (0,))
+    arrays = item * (inputs + sizes.positions * problem.out_channels + weights)
+    most = min(target.l2_bytes // STRIP, arrays // (4 * threads))
 
     def pitch(count: int) -> int:
         """Bytes of the part of a line that so many vectors of outputs read, for one remainder."""

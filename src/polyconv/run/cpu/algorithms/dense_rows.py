@@ -90,14 +90,9 @@ def pack(problem: Problem, tile: Tile, target: Target, weight: Array | None, bia
     return pack_blocks(problem, blocks_of(problem, tile), weight, bias)
 
 
-def is_pointwise(problem: Problem) -> bool:
-    """One tap, no stride."""
-    return problem.op == "conv" and prod(problem.kernel_size) == 1 and prod(problem.stride) == 1
-
-
 def _may_copy(problem: Problem, tile: Tile) -> bool:
     """Are a tile's pixels copied to scratch: where several blocks read them, and no group its own."""
-    return is_pointwise(problem) and problem.groups == 1 and blocks_of(problem, tile).count > 1
+    return problem.is_pointwise and problem.groups == 1 and blocks_of(problem, tile).count > 1
 
 
 def column_phases(problem: Problem) -> int:
@@ -330,7 +325,7 @@ COPY_CYCLES = 6.0  # to bring a vector of a pointwise layer's input to scratch, 
 # ---- run-time sizes ------------------------------------------------------------------------------------------------
 def as_one_row(problem: Problem, sizes: Sizes) -> Sizes:
     """A pointwise layer's planes as one row each; other sizes as they are."""
-    if not is_pointwise(problem) or any(pad for pair in sizes.padding for pad in pair):
+    if not problem.is_pointwise or any(pad for pair in sizes.padding for pad in pair):
         return sizes
     ndim, length = problem.ndim, prod(sizes.in_size)
     expected = 1
@@ -427,7 +422,7 @@ def _per_row(problem: Problem, tile: Tile, target: Target) -> tuple[float, int, 
     rows_read = prod(problem.kernel_size[:-1]) * (problem.in_channels // problem.groups)
     read = rows_read * tile.vectors * target.vector_bytes
     times = 1 if read <= 0.6 * target.l1_bytes else parts
-    return taps, problem.stride[-1] if transposed else 1, parts, times, is_pointwise(problem)
+    return taps, problem.stride[-1] if transposed else 1, parts, times, problem.is_pointwise
 
 
 DENSE_ROWS = Algorithm("dense_rows", fits, variants, emit, pack, schedule, cost, rows_contiguous)
