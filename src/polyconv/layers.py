@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Sized
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property
 from typing import ClassVar, Literal, TypeAlias, cast
 
 from polyconv._checks import choice, flag, pads_per_axis, per_axis, whole, whole_or_none
@@ -139,7 +139,32 @@ class _Windowed(Layer):
         return pairs * ndim if len(pairs) == 1 else pairs
 
     def axes(self, spatial: Sizes) -> tuple[Axis, ...]:
-        """The sliding window of each axis over an input of size ``spatial``, padding words made numbers."""
+        """The sliding window of each axis over an input of size ``spatial``, padding words made numbers.
+
+        Worked out once where it is the same for all sizes.
+
+        Raises:
+            ValueError: the layer does not fit the input.
+        """
+        ndim = len(spatial)
+        known = self._steady_axes.get(ndim)
+        if known is not None and 0 not in spatial:
+            return known
+        axes = self._axes(spatial)
+        if 0 not in spatial and self._is_steady(ndim):
+            self._steady_axes[ndim] = axes
+        return axes
+
+    @cached_property
+    def _steady_axes(self) -> dict[int, tuple[Axis, ...]]:
+        """Those that hold for all sizes but 0, by their number."""
+        return {}
+
+    def _is_steady(self, ndim: int) -> bool:
+        """Do the axes not depend on the sizes."""
+        return self.padding != "same" or set(self.strides_for(ndim)) == {1}
+
+    def _axes(self, spatial: Sizes) -> tuple[Axis, ...]:
         if self.ndim is not None and self.ndim != len(spatial):
             raise ValueError(f"the layer has {self.ndim} axes, the input has {len(spatial)} spatial sizes {spatial}")
         windows = self._windows(len(spatial))
@@ -157,7 +182,7 @@ class _Windowed(Layer):
 
     def _out_of(self, axes: tuple[Axis, ...], spatial: Sizes) -> Sizes:
         """The output's size, where the sliding windows are known."""
-        sizes = tuple([axis.out_size(size) for axis, size in zip(axes, spatial, strict=True)])
+        sizes = tuple(map(Axis.out_size, axes, spatial))
         if 0 not in sizes or self.padding == "same":
             return sizes
         for number, (axis, size, out) in enumerate(zip(axes, spatial, sizes, strict=True)):
@@ -170,9 +195,8 @@ class _Windowed(Layer):
         return sizes
 
 
-@lru_cache(maxsize=1024)
 def windows_over(layer: _Windowed, spatial: Sizes) -> tuple[tuple[Axis, ...], Sizes]:
-    """The sliding window of each axis and the output's size, remembered: who plans a size asks more than once.
+    """The sliding window of each axis and the output's size.
 
     Raises:
         ValueError: the layer does not fit the input.
@@ -277,9 +301,12 @@ class Conv(_Windowed):
         }
         return shapes | ({"bias": (out,)} if self.bias else {})
 
-    def axes(self, spatial: Sizes) -> tuple[Axis, ...]:
-        """The sliding windows, refusing padding that its mode cannot fill from the input."""
-        axes = super().axes(spatial)
+    def _is_steady(self, ndim: int) -> bool:
+        return self.padding_mode == "zeros" and super()._is_steady(ndim)
+
+    def _axes(self, spatial: Sizes) -> tuple[Axis, ...]:
+        """Those of every windowed layer, refusing padding that its mode cannot fill from the input."""
+        axes = super()._axes(spatial)
         if self.padding_mode == "zeros":
             return axes
         for number, (axis, size) in enumerate(zip(axes, spatial, strict=True)):
@@ -352,6 +379,7 @@ class ConvTranspose(_Windowed):
         shapes: dict[str, Sizes] = {"weight": (in_channels, self.out_channels // self.groups, *self.kernel_size)}
         return shapes | ({"bias": (self.out_channels,)} if self.bias else {})
 
+    @cached_property
     def _crops(self) -> list[tuple[int, int, int]]:
         """(crop before, crop after, output padding) of each axis."""
         ndim = len(self.kernel_size)
@@ -361,12 +389,15 @@ class ConvTranspose(_Windowed):
         pairs = ((0, 0),) * ndim if self.padding == "valid" else self._pairs(ndim)
         return [(before, after, more) for (before, after), more in zip(pairs, extra, strict=True)]
 
-    def axes(self, spatial: Sizes) -> tuple[Axis, ...]:
+    def _is_steady(self, ndim: int) -> bool:
+        return True
+
+    def _axes(self, spatial: Sizes) -> tuple[Axis, ...]:
         """The window of the convolution this is the adjoint of; its padding crops this layer's output."""
         if len(spatial) != self.ndim:
             raise ValueError(f"the layer has {self.ndim} axes, the input has {len(spatial)} spatial sizes {spatial}")
         windows = self._windows(len(spatial))
-        return tuple(Axis(*w, crop[0], crop[1]) for w, crop in zip(windows, self._crops(), strict=True))
+        return tuple(Axis(*w, crop[0], crop[1]) for w, crop in zip(windows, self._crops, strict=True))
 
     def out_size(self, spatial: Sizes) -> Sizes:
         """(input - 1) * stride + span - crops + output_padding; ValueError where nothing is left."""
@@ -375,7 +406,7 @@ class ConvTranspose(_Windowed):
     def _out_of(self, axes: tuple[Axis, ...], spatial: Sizes) -> Sizes:
         """The output's size, where the sliding windows are known."""
         sizes = []
-        for number, (axis, size, crop) in enumerate(zip(axes, spatial, self._crops(), strict=True)):
+        for number, (axis, size, crop) in enumerate(zip(axes, spatial, self._crops, strict=True)):
             out = axis.transposed_size(size, crop[2])
             if out <= 0 and size > 0:
                 raise ValueError(
@@ -428,9 +459,9 @@ class Pool(_Windowed):
     def _ceil(self) -> bool:  # type: ignore[override]
         return self.ceil_mode
 
-    def axes(self, spatial: Sizes) -> tuple[Axis, ...]:
-        """The sliding windows, refusing those that would see nothing but padding."""
-        axes = super().axes(spatial)
+    def _axes(self, spatial: Sizes) -> tuple[Axis, ...]:
+        """Those of every windowed layer, refusing those that would see nothing but padding."""
+        axes = super()._axes(spatial)
         for number, (axis, size) in enumerate(zip(axes, spatial, strict=True)):
             if size == 0:
                 raise ValueError(

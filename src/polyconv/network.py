@@ -166,7 +166,7 @@ class Network:
         for node in self.nodes:
             inputs = [tuple(rest) if index == INPUT else flowing[index] for index in node.inputs]
             try:
-                flowing.append(_flow(node.layer, inputs))
+                flowing.append(flow(node.layer, inputs))
             except ValueError as error:
                 raise ValueError(f"stage {node.name} ({node.text}): {error}") from None
         return tuple((batch, *shape) for shape in flowing)
@@ -395,8 +395,8 @@ def _append(found: list[Node], stages: tuple[Stage, ...], prefix: str, source: i
     return source
 
 
-def _flow(layer: Layer, inputs: list[Sizes]) -> Sizes:
-    """The shape (channels, *spatial) after ``layer``."""
+def flow(layer: Layer, inputs: list[Sizes]) -> Sizes:
+    """The shape (channels, *spatial) after ``layer``, for those of its inputs."""
     if isinstance(layer, Join):
         return layer.joined(inputs)
     channels, *rest = inputs[0]

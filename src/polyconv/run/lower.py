@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import prod
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from polyconv import reference
 from polyconv.layers import Conv, ConvTranspose, Layer, Pool, Sizes, windows_over
 from polyconv.run.problem import Array, Layout, Pads, Prepared, Problem
 
 Windowed = Conv | ConvTranspose | Pool
+WINDOWED = (Conv, ConvTranspose, Pool)
 
 
 def problem_of(layer: Windowed, in_channels: int, ndim: int, dtype: str, layout: Layout) -> Problem:
@@ -46,8 +46,7 @@ def sizes_of(layer: Layer, spatial: Sizes) -> tuple[Pads, Sizes]:
     return tuple([(axis.before, axis.after) for axis in axes]), out_size
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What an engine is asked for one shape of a layer's input (all shapes in the layer's layout).
 
     Engines imply zeros around their input. Any other padding is a copy of the input, made before: then ``in_shape`` is

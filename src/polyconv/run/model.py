@@ -22,23 +22,13 @@ from polyconv.layers import (
     GlobalPool,
     Identity,
     Layer,
-    Pool,
     Sizes,
     Upsample,
 )
-from polyconv.network import INPUT, Join, Node, axis_names
+from polyconv.network import INPUT, Join, Node, axis_names, flow
 from polyconv.run.arrays import as_array, as_kind_of, conversion
 from polyconv.run.engines import engine_for, fusing
-from polyconv.run.lower import (
-    Request,
-    Windowed,
-    channels_of,
-    problem_of,
-    request_of,
-    shaped,
-    sizes_of,
-    spatial_of,
-)
+from polyconv.run.lower import WINDOWED, Request, channels_of, problem_of, request_of, shaped, spatial_of
 from polyconv.run.problem import Array, Layout, Pads, Prepared
 from polyconv.run.weights import checked_weights
 
@@ -100,8 +90,9 @@ class Model:
         self.dtype = next((array.dtype for array in arrays.values()), None)
         self._fused = _fuse(network, arrays)
         self._last_use = _last_uses(self._fused)
-        self._sequences = _sequences(self._fused)
         self._fusing = fusing()
+        self._sequences = [] if self._fusing == "off" else _sequences(self._fused)
+        self._is_chain = all(fused.node.inputs == (index - 1,) for index, fused in enumerate(self._fused))
         self._prepared: dict[tuple[int, int, np.dtype[Any], int], Prepared] = {}
         self._plans: dict[tuple[Sizes, np.dtype[Any]], tuple[Step, ...]] = {}
         self._chains: dict[tuple[Sizes, np.dtype[Any]], tuple[Step, ...]] = {}  # plans of networks without branches
@@ -120,11 +111,20 @@ class Model:
         """
         if type(x) is np.ndarray:
             chain = self._chains.get((x.shape, x.dtype))
+            if chain is None:
+                chain = self._new_chain(x)
             if chain is not None:
                 for step in chain:
                     x = step(x)
                 return x
         return as_kind_of(x, self._run(self._input(x)))
+
+    def _new_chain(self, x: Array) -> tuple[Step, ...] | None:
+        """The steps for an input of a new shape, where the network has no branches and x can be taken as it is."""
+        if self._input(x) is not x or not self._is_chain:
+            return None
+        self._steps(x)
+        return self._chains.get((x.shape, x.dtype))
 
     def profile(self, x: Any, *, repeats: int = 3) -> tuple[Any, dict[str, float]]:
         """The output for x, and the seconds that each stage took: the least of ``repeats`` runs after a first one.
@@ -151,6 +151,8 @@ class Model:
 
     def _input(self, x: Any) -> Array:
         """X as an array of the weights' dtype."""
+        if type(x) is np.ndarray and x.dtype is self.dtype:
+            return x
         array = as_array(x, "x")
         if self.dtype is not None and array.dtype != self.dtype:
             raise TypeError(
@@ -182,16 +184,18 @@ class Model:
                 self._plans.clear()
                 self._chains.clear()
             self._plans[key] = steps
-            if all(fused.node.inputs == (index - 1,) for index, fused in enumerate(self._fused)):
-                self._chains[key] = tuple(
-                    step
-                    for step, fused in zip(steps, self._fused, strict=True)
-                    if not fused.done_before and step is not _same
-                )
+            if self._is_chain:
+                self._chains[key] = steps if len(steps) == 1 else self._at_work(steps)
         return steps
 
-    def _checked_shapes(self, shape: Sizes) -> list[Sizes]:
-        """(channels, *spatial) of every node's output, after checking the input."""
+    def _at_work(self, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+        """The steps that do something."""
+        return tuple(
+            step for step, fused in zip(steps, self._fused, strict=True) if not fused.done_before and step is not _same
+        )
+
+    def _flow(self, shape: Sizes) -> tuple[dict[int, Sizes], dict[int, Request]]:
+        """(channels, *spatial) of the input and of every node's output; of those an engine runs, what it is asked."""
         ndim = self.network.ndim
         if len(shape) < 3 or (ndim is not None and len(shape) != ndim + 2):
             axes = axis_names(ndim)
@@ -203,26 +207,40 @@ class Model:
                 f"x of shape {shape} has {channels} channels with layout={self.layout!r}, "
                 f"the weights expect {self.in_channels}"
             )
-        return [out[1:] for out in self.network.shapes((shape[0], channels, *spatial))]
+        flowing: dict[int, Sizes] = {INPUT: (channels, *spatial)}
+        asked: dict[int, Request] = {}
+        try:
+            for index, fused in enumerate(self._fused):
+                layer, inputs = fused.layer, fused.node.inputs
+                if isinstance(layer, WINDOWED):
+                    source = flowing[inputs[0]]
+                    asked[index] = request = request_of(layer, self._full_shape(shape[0], source), self.layout)
+                    flowing[index] = (layer.out_channels_for(source[0]), *request.out_size)
+                else:
+                    flowing[index] = flow(layer, [flowing[number] for number in inputs])
+        except ValueError:
+            self.network.shapes((shape[0], channels, *spatial))  # says which stage it is
+            raise
+        return flowing, asked
 
     def _plan(self, shape: Sizes, dtype: np.dtype[Any]) -> tuple[Step, ...]:
-        shapes = self._checked_shapes(shape)
-        source = (channels_of(shape, self.layout), *spatial_of(shape, self.layout))
-        flowing = {INPUT: source} | dict(enumerate(shapes))
-        steps: dict[int, Step] = {}
-        for numbers, chain in self._fused_chains(shape[0], flowing, dtype):
-            steps |= {numbers[0]: chain} | dict.fromkeys(numbers[1:], _same)
-        return tuple(
-            steps.get(index) or self._step(index, fused, shape[0], flowing[fused.node.inputs[0]], dtype)
-            for index, fused in enumerate(self._fused)
-        )
+        flowing, asked = self._flow(shape)
+        done: dict[int, Step] = {}
+        if self._sequences:
+            for numbers, chain in self._fused_chains(flowing, asked, dtype):
+                done |= {numbers[0]: chain} | dict.fromkeys(numbers[1:], _same)
+        steps = []
+        for index, fused in enumerate(self._fused):
+            step = done.get(index)
+            if step is None:
+                step = self._step(index, fused, flowing[fused.node.inputs[0]], asked.get(index), dtype)
+            steps.append(step)
+        return tuple(steps)
 
     def _fused_chains(
-        self, batch: int, flowing: Mapping[int, Sizes], dtype: np.dtype[Any]
+        self, flowing: Mapping[int, Sizes], asked: Mapping[int, Request], dtype: np.dtype[Any]
     ) -> Iterator[tuple[list[int], CompiledChain]]:
         """Layers that run as one, by their numbers, for the shapes that flow between the nodes."""
-        if self._fusing == "off" or not self._sequences:
-            return
         from polyconv.run import fuse
         from polyconv.run.cpu.machine import Unusable
         from polyconv.run.plan import CompiledLayer
@@ -235,8 +253,7 @@ class Model:
                 prepared = self._prepare(index, fused, fused.layer, inner, dtype)
                 member = None
                 if isinstance(prepared, CompiledLayer) and not prepared.gave_up:
-                    shape = self._full_shape(batch, inner)
-                    member = fuse.Member(prepared, shape, *sizes_of(fused.layer, inner[1:]))
+                    member = fuse.Member(prepared, *asked[index][:3])
                 members.append(member)
             for start, part in _without_gaps(members):
                 for first, last, bands in fuse.chains(part, self._fusing):
@@ -251,12 +268,10 @@ class Model:
         """The array's shape in the model's layout, for (channels, *spatial)."""
         return shaped(batch, shape[0], shape[1:], self.layout)
 
-    def _step(self, index: int, fused: _Fused, batch: int, in_shape: Sizes, dtype: np.dtype[Any]) -> Step:
-        layer = fused.layer
-        if isinstance(layer, Conv | ConvTranspose | Pool):
-            prepared = self._prepare(index, fused, layer, in_shape, dtype)
-            return self._request(layer, batch, in_shape).step(prepared)
-        return self._plain(layer, len(in_shape) - 1, fused)
+    def _step(self, index: int, fused: _Fused, in_shape: Sizes, asked: Request | None, dtype: np.dtype[Any]) -> Step:
+        if asked is not None:
+            return asked.step(self._prepare(index, fused, fused.layer, in_shape, dtype))
+        return self._plain(fused.layer, len(in_shape) - 1, fused)
 
     def _prepare(self, index: int, fused: _Fused, layer: Any, in_shape: Sizes, dtype: np.dtype[Any]) -> Prepared:
         key = (index, in_shape[0], dtype, len(in_shape))
@@ -265,10 +280,6 @@ class Model:
             problem = problem_of(layer, in_shape[0], len(in_shape) - 1, dtype.name, self.layout)
             found = self._prepared[key] = engine_for(problem).prepare(problem, fused.weight, fused.bias)
         return found
-
-    def _request(self, layer: Windowed, batch: int, in_shape: Sizes) -> Request:
-        """What an engine is asked, for the layer's input of (channels, *spatial)."""
-        return request_of(layer, self._full_shape(batch, in_shape), self.layout)
 
     def _plain(self, layer: Layer, ndim: int, fused: _Fused) -> Step:
         """A layer that is a line of NumPy."""
@@ -297,28 +308,23 @@ class Model:
 
     def stages(self, in_shape: Sizes, dtype: np.dtype[Any]) -> list[Stage]:
         """The stages that an engine runs, each with what it is given for an input of this shape (in this layout)."""
-        shapes = self._checked_shapes(in_shape)
-        source = (channels_of(in_shape, self.layout), *spatial_of(in_shape, self.layout))
-        flowing = {INPUT: source} | dict(enumerate(shapes))
+        flowing, asked = self._flow(in_shape)
         found = []
-        for index, fused in enumerate(self._fused):
-            layer, inner = fused.layer, flowing[fused.node.inputs[0]]
-            if isinstance(layer, Conv | ConvTranspose | Pool):
-                prepared = self._prepare(index, fused, layer, inner, dtype)
-                asked = self._request(layer, in_shape[0], inner)
-                found.append(Stage(fused.node.name, prepared, asked.in_shape, asked.padding, asked.out_size))
+        for index, request in asked.items():
+            fused = self._fused[index]
+            prepared = self._prepare(index, fused, fused.layer, flowing[fused.node.inputs[0]], dtype)
+            found.append(Stage(fused.node.name, prepared, *request[:3]))
         return found
 
     def explain(self, in_shape: Sizes) -> str:
         """Which kernel runs each stage for an input of this shape (in the model's layout), and why."""
         dtype = self.dtype or np.dtype("float32")
         shape = tuple(in_shape)
-        shapes = self._checked_shapes(shape)
-        flowing = {INPUT: (channels_of(shape, self.layout), *spatial_of(shape, self.layout))} | dict(enumerate(shapes))
+        flowing, asked = self._flow(shape)
         lines = []
         names = [fused.node.name for fused in self._fused]
         chained: dict[int, str] = {}
-        for numbers, chain in self._fused_chains(shape[0], flowing, dtype):
+        for numbers, chain in self._fused_chains(flowing, asked, dtype):
             said = chain.explain([names[number] for number in numbers])
             chained |= {n: f"{line}{self._fused[n].note}" for n, line in zip(numbers, said, strict=True)}
         for index, fused in enumerate(self._fused):
@@ -326,16 +332,20 @@ class Model:
                 lines.append(chained[index])
                 continue
             inner = flowing[fused.node.inputs[0]]
-            lines.append(f"{fused.node.name} {self._explained(index, fused, inner, shape[0], dtype)}{fused.note}")
+            lines.append(
+                f"{fused.node.name} {self._explained(index, fused, inner, asked.get(index), dtype)}{fused.note}"
+            )
         return "\n".join(lines)
 
-    def _explained(self, index: int, fused: _Fused, in_shape: Sizes, batch: int, dtype: np.dtype[Any]) -> str:
+    def _explained(
+        self, index: int, fused: _Fused, in_shape: Sizes, asked: Request | None, dtype: np.dtype[Any]
+    ) -> str:
         layer = fused.layer
-        if not isinstance(layer, Conv | ConvTranspose | Pool):
+        if asked is None:
             what = layer.kind if isinstance(layer, Join) else type(layer).__name__.lower()
             return f"{what}: " + ("nothing to do" if isinstance(layer, Identity) else "one NumPy expression")
         prepared = self._prepare(index, fused, layer, in_shape, dtype)
-        return self._request(layer, batch, in_shape).explain(prepared, dtype)
+        return asked.explain(prepared, dtype)
 
 
 def _same(x: Array) -> Array:
@@ -431,7 +441,7 @@ def _sequences(fused: tuple[_Fused, ...]) -> list[list[int]]:
         alone = before != INPUT and readers[before] == 1
         if step.done_before and alone and before in found:
             found[index] = found.pop(before)
-        elif isinstance(step.layer, Conv | ConvTranspose | Pool):
+        elif isinstance(step.layer, WINDOWED):
             if isinstance(step.layer, Conv) and step.layer.padding_mode != "zeros":
                 continue
             found[index] = [*(found.pop(before, []) if alone else []), index]
