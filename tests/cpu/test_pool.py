@@ -1,6 +1,7 @@
 """Calls of machine code in this process: results, phases, scratch, concurrency, floating-point state."""
 
 import threading
+import time
 import tracemalloc
 
 import numpy as np
@@ -22,6 +23,54 @@ def test_every_item_is_done_once(threads, chunk):
     call(x, y)
     assert np.array_equal(y[:997], x + 1)
     assert (y[997:] == -5).all()
+
+
+def test_roused_workers_are_awake_and_nothing_else_changes():
+    x, y = np.arange(28, dtype=np.float32), np.zeros(28, np.float32)
+    call = pool.Call([pool.Phase(kernel(ADD_ONE, "add_one"), 28, 3, 2)], [x, y])
+    call()
+    runtime = pool._runtime()
+    if not runtime.workers:
+        pytest.skip("one thread is all there is")
+
+    def parked(count):
+        """Wait until so many workers sleep; False if that takes too long."""
+        end = time.monotonic() + 10
+        while runtime.word(pool_code.PARKED).value != count and time.monotonic() < end:
+            time.sleep(1e-4)
+        return time.monotonic() < end
+
+    assert parked(len(runtime.workers))
+    spins, runtime.word(pool_code.SPIN).value = runtime.word(pool_code.SPIN).value, 1 << 40
+    try:
+        pool.rouse(len(runtime.workers) + 1)
+        assert parked(0)
+        y[:] = 0
+        call()
+        assert np.array_equal(y, x + 1)
+    finally:
+        runtime.word(pool_code.SPIN).value = spins
+    pool.rouse(1)
+
+
+def test_workers_may_be_roused_at_any_time():
+    x, y, over = np.arange(997, dtype=np.float32), np.zeros(1000, np.float32), threading.Event()
+
+    def rouse():
+        while not over.is_set():
+            pool.rouse(4)
+
+    call = pool.Call([pool.Phase(kernel(ADD_ONE, "add_one"), 997, 3, 4)], [0, 0], arrays=(0, 1))
+    other = threading.Thread(target=rouse)
+    other.start()
+    try:
+        for _ in range(300):
+            y[:] = 0
+            call(x, y)
+            assert np.array_equal(y[:997], x + 1)
+    finally:
+        over.set()
+        other.join()
 
 
 def test_threads_have_equal_ranges_whatever_is_taken_at_a_time():

@@ -156,6 +156,7 @@ class CompiledLayer:
         self._bias = None if bias is None else np.array(bias, order="C")
         self._functions: dict[tuple[Hashable, ...], dict[str, machine.Function]] = {}
         self._packed: dict[tuple[str, Hashable], Array] = {}
+        self._packed_at: dict[tuple[str, Hashable], int] = {}
         self._plans: dict[tuple[object, ...], _Plan] = {}
         self._lock = threading.Lock()
         self._left_out: dict[str, str] = {}  # algorithms that cannot be used here -> what was found
@@ -291,6 +292,8 @@ class CompiledLayer:
                 return plan._replace(out_shape=out_shape, allocate=buffers.allocator(out_shape, problem.numpy_dtype()))
         given = Sizes(shape[0], in_size, padding, out_size, tuple(stride // item for stride in strides))
         algorithm, tile, threads, seconds, measured = self.choose(given)
+        if threads > 1:
+            pool.rouse(threads)  # while the rest is planned
         fits = is_aligned and not any(stride % item for stride in strides) and algorithm.reads(problem, given)
         sizes = given if fits else _contiguous(given, shape)
         out_shape = problem.out_shape(shape[0], out_size)
@@ -381,15 +384,18 @@ class CompiledLayer:
         self, algorithm: Algorithm, tile: Hashable, schedule: Schedule, threads: int, seconds: float
     ) -> pool.Call:
         functions = self.load(algorithm, tile)
-        phases = [
-            pool.Phase(functions[phase.symbol].address, phase.items, max(1, phase.items // (threads * GRABS)), threads)
-            for phase in schedule.phases
-        ]
+        phases = []
+        for symbol, items in schedule.phases:
+            phases.append(pool.Phase(functions[symbol].address, items, items // (threads * GRABS), threads))
         packed = self.pack(algorithm, tile)
+        key = (algorithm.name, tile)
+        at = self._packed_at.get(key)
+        if at is None:
+            at = self._packed_at[key] = pool.address(packed)
         return pool.Call(
             phases,
-            [0, packed, 0, 0, *schedule.words[4:]],
-            keep=schedule.tables,
+            [0, at, 0, 0, *schedule.words[4:]],
+            keep=(packed, schedule.tables),
             arrays=self.filled,
             scratch_bytes=schedule.scratch_bytes,
             workspace_bytes=schedule.workspace_bytes,

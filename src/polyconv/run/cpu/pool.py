@@ -14,6 +14,7 @@ import os
 import signal
 import threading
 import time
+from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -25,6 +26,8 @@ from polyconv.run.cpu.target import native
 
 Array = npt.NDArray[Any]
 
+PARALLEL = 6  # where the header says that a phase is for several threads
+_INTEGERS = frozenset((int,))
 SPIN_SECONDS = 200e-6  # how long an idle worker looks for work before it sleeps
 
 
@@ -76,24 +79,26 @@ class Call:
         hold_gil: bool = False,
     ) -> None:
         runtime = _runtime()
-        self.phases, self.arrays = tuple(phases), tuple(arrays)
+        self.phases, self.arrays = phases, arrays
         self._enter = runtime.call_holding if hold_gil else runtime.call
-        self._first_array = pool_code.HEADER_WORDS + pool_code.PHASE_WORDS * len(self.phases)
-        first_word = self._first_array + pool_code.ARRAY_WORDS * len(self.arrays)
-        parallel = any(phase.threads > 1 and phase.items > phase.chunk for phase in self.phases)
-        self._template = [
-            *(_round_up(scratch_bytes), workspace_bytes, workspace_word if workspace_bytes else -1),
-            *(len(self.phases), len(self.arrays), first_word, int(parallel), 0),
-            *[
-                word
-                for phase in self.phases
-                for word in (phase.kernel, phase.items, max(1, phase.chunk), phase.threads)
-            ],
-            *[word for index in self.arrays for word in (0, index)],
-            *[word if type(word) is int else _number(word) for word in words],
-        ]
-        self._keep = (keep, *[word for word in words if type(word) is not int])
-        self._blocks: list[tuple[Any, int]] = []
+        self._first_array = first_array = pool_code.HEADER_WORDS + pool_code.PHASE_WORDS * len(phases)
+        first_word = first_array + pool_code.ARRAY_WORDS * len(arrays)
+        place = workspace_word if workspace_bytes else -1
+        template = [_round_up(scratch_bytes), workspace_bytes, place, len(phases), len(arrays), first_word, 0, 0]
+        for kernel, items, chunk, threads in phases:
+            each = chunk if chunk > 1 else 1
+            if threads > 1 and items > each:
+                template[PARALLEL] = 1
+            template += (kernel, items, each, threads)
+        for index in arrays:
+            template += (0, index)
+        self._keep: Any = keep
+        if not _INTEGERS.issuperset(map(type, words)):
+            self._keep = (keep, *words)
+            words = list(map(_number, words))
+        template += words  # type: ignore[arg-type]  # all are integers now
+        self._template = template
+        self._blocks = [self._new_block()]
 
     def __call__(self, *arrays: Array) -> None:
         """Run the phases on these arrays (``numpy.ndarray`` or a subclass: anything else is undefined behaviour).
@@ -107,17 +112,17 @@ class Call:
             pair = self._new_block()
         block, at = pair
         word = self._first_array
-        for array in arrays:
-            block[word] = _handle(array)
+        for one in arrays:
+            block[word] = _handle(one)
             word += 2
         status = self._enter(at)
         if status:
             self._not_done(status, at)
         self._blocks.append(pair)
 
-    def _new_block(self) -> tuple[Any, int]:
-        block = (ctypes.c_int64 * len(self._template))(*self._template)
-        return block, ctypes.addressof(block)
+    def _new_block(self) -> tuple[array[int], int]:
+        block = array("q", self._template)
+        return block, block.buffer_info()[0]
 
     def _not_done(self, status: int, at: int) -> None:
         """Start the pool and try again, or say that memory is short."""
@@ -150,13 +155,22 @@ def threads() -> int:
     return _threads()
 
 
+def rouse(threads: int) -> None:
+    """Say that a call on so many threads will follow within ``SPIN_SECONDS``: workers that sleep wake up meanwhile.
+
+    It starts none, and changes nothing about any call but how long its workers take to join.
+    """
+    if _the_runtime is not None:
+        _the_runtime.rouse(threads - 1)
+
+
 def _number(word: int | Array) -> int:
     return address(word) if isinstance(word, np.ndarray) else int(word)
 
 
-def address(array: Array) -> int:
+def address(one: Array) -> int:
     """Address of an array's first element."""
-    return int(array.__array_interface__["data"][0])
+    return int(one.__array_interface__["data"][0])
 
 
 class _Runtime:
@@ -170,6 +184,7 @@ class _Runtime:
         self.call = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(symbols["polyconv_call"])
         self.call_holding = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(symbols["polyconv_call"])
         self.work = ctypes.CFUNCTYPE(None, ctypes.c_int64)(symbols["polyconv_worker"])
+        self.rouse = ctypes.PYFUNCTYPE(None, ctypes.c_int64)(symbols["polyconv_rouse"])
         self.stop = ctypes.CFUNCTYPE(ctypes.c_int64)(symbols["polyconv_stop"])
         self.reset = ctypes.PYFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(symbols["polyconv_reset"])
         self.spin = ctypes.CFUNCTYPE(None, ctypes.c_int64)(symbols["polyconv_spin"])

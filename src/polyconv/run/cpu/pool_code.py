@@ -41,7 +41,10 @@ WORKER_TABLE = SLOT_TABLE + 64 * SLOTS
 RANGE_TABLE = WORKER_TABLE + 64 * (MAX_WORKERS + 1)  # for each thread that may join: next item, end of its range
 POOL_BYTES = RANGE_TABLE + 128 * (MAX_WORKERS + 1)
 
-SYMBOLS = ("polyconv_call", "polyconv_worker", "polyconv_stop", "polyconv_reset", "polyconv_spin", "polyconv_pool")
+SYMBOLS = (
+    "polyconv_call", "polyconv_worker", "polyconv_rouse", "polyconv_stop", "polyconv_reset", "polyconv_spin",
+    "polyconv_pool",
+)  # fmt: skip
 
 _FLAGS_X86 = """
 declare void @llvm.x86.sse.stmxcsr(ptr)
@@ -623,6 +626,32 @@ leave:
 die:
   call void @shrink(ptr %mine, i64 0)
   call void @flags_restore(i64 %flags)
+  ret void
+}
+
+; work is coming: let up to %count parked workers look for it; nothing if there are none, or somebody holds the pool
+define void @polyconv_rouse(i64 %count) {
+entry:
+  %pp = getelementptr i8, ptr @polyconv_pool, i64 $parked
+  %parked = load atomic i64, ptr %pp monotonic, align 8
+  %asleep = icmp sgt i64 %parked, 0
+  br i1 %asleep, label %claim, label %done
+claim:
+  %bp = getelementptr i8, ptr @polyconv_pool, i64 $busy
+  %was = atomicrmw xchg ptr %bp, i64 1 acquire
+  %free = icmp eq i64 %was, 0
+  br i1 %free, label %call, label %done
+call:
+  %old = load atomic i64, ptr @polyconv_pool monotonic, align 8
+  %gen = lshr i64 %old, 32
+  %gen1 = add i64 %gen, 1
+  %new = shl i64 %gen1, 32
+  %ignored = atomicrmw xchg ptr @polyconv_pool, i64 %new seq_cst
+  %count32 = trunc i64 %count to i32
+  call void @wake(i32 %count32)
+  store atomic i64 0, ptr %bp release, align 8
+  br label %done
+done:
   ret void
 }
 
