@@ -18,6 +18,15 @@ BOTH = [
     Layer("conv", (3, 8), (3, 5), (4, 2), padding=((1, 1), (6, 5)), dilation=(2, 1)),
     Layer("conv", (2, 9), (1, 1), (7, 50), stride=(4, 8), batch=2),
 ]
+# widths that leave part of the last vector empty: strips of several rows, which channels_first joins into one
+JOINED = [
+    Layer("conv", (3, 10), (3, 3), (40, 17), padding=((1, 1), (1, 1)), activation="relu"),
+    Layer("conv", (2, 9), (5, 5), (60, 43), stride=(2, 2), padding=((2, 2), (2, 1))),
+    Layer("conv", (1, 7), (3, 4), (50, 60), stride=(3, 3), dilation=(2, 1), padding=((7, 6), (0, 3)), batch=1),
+    Layer("conv", (3, 6), (2, 3), (70, 39), stride=(4, 2), padding=((0, 0), (1, -2)), batch=1),
+    Layer("conv", (2, 8), (3, 3, 3), (4, 33, 18), stride=(2, 1, 1), padding=((1, 1), (1, 1), (1, 1)), batch=1),
+    Layer("conv", (1, 3), (3, 3), (24, 11), padding=((1, 1), (1, 1)), dtype="float64"),
+]
 PIXELS = [
     Layer("conv", (5, 70), (1, 1), (3, 5), batch=3),
     Layer("conv", (16, 48), (3, 3), (4, 16), padding=((0, 1), (3, 3)), stride=(1, 3)),
@@ -31,6 +40,6 @@ def test_equals_the_oracle(layer, target):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("layer", BOTH, ids=str)
+@pytest.mark.parametrize("layer", [*BOTH, *JOINED], ids=str)
 def test_planes_equal_the_oracle(layer, target):
     forced.check(replace(layer, layout="channels_first"), "dense_near_planar", TARGETS[target]())

@@ -2,8 +2,8 @@
 
 A tile is V vectors of neighbouring positions of one output row times a block of R output channels. Each item first
 copies the part of the input that its rows read into its thread's scratch: a strip, line by line with zeros for the
-padding, each line sorted by the remainder of its columns by the stride. What neighbouring positions read for one tap is
-then side by side, whatever the stride, and
+padding, lines and what is in them sorted by the remainder by the stride. What neighbouring positions read for one tap
+is then side by side, whatever the stride, and
 
     for term: for vector: for output channel:
         sum[channel, vector] += strip[start + offset[term] + vector] * weight[term, channel]
@@ -11,18 +11,23 @@ then side by side, whatever the stride, and
 is one loop without masks. A strip serves all output channels. Taps that fall on padding along the outer axes are left
 out, as in ``dense_near``.
 
+Rows that would fill their last vector badly are *joined*: the lines of a strip follow one another so closely that all
+its rows are one, with a few positions between them that belong to none. A vector of sums may then end one row and start
+the next, and is stored in two parts.
+
 Every output is bias + the sum over taps, then input channels, as in ``dense``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import prod
 from typing import NamedTuple
 
 from polyconv.run.cpu.activations import activate
 from polyconv.run.cpu.algorithms import NEAR_PLANES, dense_rows
+from polyconv.run.cpu.algorithms.blocks import fetch_stream
 from polyconv.run.cpu.algorithms.dense_rows import Tile, blocks_of, pack
 from polyconv.run.cpu.algorithms.record import (
     FIXED_WORDS,
@@ -45,15 +50,21 @@ from polyconv.run.problem import Problem
 STRIP = 8  # a strip takes up to this part of the L2, all strips a quarter of the arrays; but a row of tiles at least
 NAMES = (
     *FIXED_WORDS, "offsets: ptr", "strips", "run", "segments", "segment", "vectors", "blocks", "chunk_blocks", "chunks",
-    "batch_stride", "channel_stride", "out_batch_stride", "plane", "line", "lines", "raw_at",
+    "batch_stride", "channel_stride", "out_batch_stride", "plane", "joined", "line", "part", "raw_at",
 )  # fmt: skip
 AXIS_NAMES = ("size", "grid", "before", "stride")  # in pixels, output positions, pixels; bytes
 
 
-def remainders(problem: Problem) -> list[int]:
-    """Which columns of a line are copied, by their remainder by the stride."""
+def remainders(problem: Problem, axis: int) -> list[int]:
+    """Which input positions along an axis are copied, by their remainder by the stride."""
+    step = problem.stride[axis]
+    return sorted({tap * problem.dilation[axis] % step for tap in range(problem.kernel_size[axis])})
+
+
+def in_registers(problem: Problem) -> bool:
+    """Are lines sorted by shuffling vectors, and not value by value from a copy."""
     step = problem.stride[-1]
-    return sorted({tap * problem.dilation[-1] % step for tap in range(problem.kernel_size[-1])})
+    return step & (step - 1) == 0 and len(remainders(problem, problem.ndim - 1)) * 4 > step
 
 
 def fits(problem: Problem, target: Target) -> str | None:
@@ -142,78 +153,101 @@ class _Kernel:
         for axis in reversed(range(ndim - 2)):
             size = size * w[f"grid{axis + 1}"]
             place, rest = rest % w[f"grid{axis}"], rest // w[f"grid{axis}"]
-            origin = place * problem.stride[axis] - w[f"before{axis}"]
+            origin = self.origin(axis, place)
             planes.insert(0, self.taps(axis, origin))
             source, at = k.byte_at(source, origin * w[f"stride{axis}"]), at + place * size
         source = k.byte_at(source, rest * w["batch_stride"])
         out = k.at(k.byte_at(w["out"], rest * w["out_batch_stride"]), at)
         return _Strip(source, out, rows, first, column, vectors, planes)
 
-    def taps(self, axis: int, origin: Value) -> tuple[Value, Value]:
+    def origin(self, axis: int, place: Value) -> Value:
+        """The input position that tap 0 of an output position reads."""
+        return place * self.problem.stride[axis] - self.w[f"before{axis}"]
+
+    def taps(self, axis: int, origin: Value, last: Value | None = None) -> tuple[Value, Value]:
         """The first tap along an axis that is on data, and how many are."""
         problem = self.problem
-        return taps_on_data(self.k, origin, self.w[f"size{axis}"], problem.dilation[axis], problem.kernel_size[axis])
+        size = self.w[f"size{axis}"]
+        return taps_on_data(self.k, origin, size, problem.dilation[axis], problem.kernel_size[axis], last)
 
     # ---- the strip -------------------------------------------------------------------------------------------------
     def fill(self, strip: _Strip) -> None:
-        """Copy the lines of the strip that lie in the picture: for each channel, plane of the kernel and line."""
+        """Copy the lines of the strip: for each channel, plane of the kernel and remainder, one after the other."""
         k, w, problem = self.k, self.w, self.problem
         ndim = problem.ndim
-        depth = prod(problem.kernel_size[:-2])
-        with k.loop(0, problem.in_channels, nonempty=True) as channel:
-            source = k.byte_at(strip.source, channel * w["channel_stride"])
-            if ndim == 1:
-                self.fill_line(strip, source, k.byte_at(self.strip, channel * w["line"]))
-                return
-            axis = ndim - 2
-            top = strip.first_row * problem.stride[axis] - w[f"before{axis}"]
-            planes = strip.planes[0] if strip.planes else (k.integer(0), k.integer(1))
-            with k.loop(planes[0], planes[0] + planes[1]) as plane:
-                start = source
-                if strip.planes:
-                    start = k.byte_at(source, plane * problem.dilation[0] * w["stride0"])
-                with k.loop(0, (strip.rows - 1) * problem.stride[axis] + self.reach(axis), nonempty=True) as line:
-                    place = top + line
-                    sink = k.byte_at(self.strip, ((channel * depth + plane) * w["lines"] + line) * w["line"])
-                    with k.when(place.below(w[f"size{axis}"])):
-                        self.fill_line(strip, k.byte_at(start, place * w[f"stride{axis}"]), sink)
+        parts = len(remainders(problem, ndim - 1))
+        if ndim == 1:
+            with k.loop(0, problem.in_channels, nonempty=True) as channel:
+                source = k.byte_at(strip.source, channel * w["channel_stride"])
+                self.fill_line(strip, source, k.byte_at(self.strip, channel * parts * w["part"]))
+            return
+        axis, depth = ndim - 2, prod(problem.kernel_size[:-2])
+        wanted = remainders(problem, axis)
+        step, top = problem.stride[axis], self.origin(axis, strip.first_row)
+        planes = strip.planes[0] if strip.planes else (k.integer(0), k.integer(1))
+        with k.loop(0, problem.in_channels, nonempty=True) as channel, k.loop(planes[0], planes[0] + planes[1]) as z:
+            start = k.byte_at(strip.source, channel * w["channel_stride"])
+            if strip.planes:
+                start = k.byte_at(start, z * problem.dilation[0] * w["stride0"])
+            with k.loop(0, len(wanted), nonempty=True) as number:
+                remainder = number
+                for index, value in enumerate(wanted):
+                    if index != value:
+                        remainder = k.select(number.eq(index), k.integer(value), remainder)
+                sink = k.byte_at(self.strip, (((channel * depth + z) * len(wanted)) + number) * parts * w["part"])
+                lines = strip.rows - 1 + (self.reach(axis) - remainder + (step - 1)) // step
+                with k.loop(0, lines) as line:
+                    place = top + remainder + line * step
+                    inside = place.below(w[f"size{axis}"])
+                    with k.when(inside | w["joined"].ne(0)):
+                        place = k.select(inside, place, k.integer(0))
+                        here = k.byte_at(start, place * w[f"stride{axis}"])
+                        self.fill_line(strip, here, k.byte_at(sink, line * w["line"]), inside)
+                with k.when(w["joined"].ne(0)):  # what the last vector of sums reads beyond the last line
+                    for part in range(parts):
+                        k.store_vector(k.zero(), k.byte_at(sink, lines * w["line"] + w["part"] * part))
 
     def reach(self, axis: int) -> int:
         """Input positions that one output spans."""
         return (self.problem.kernel_size[axis] - 1) * self.problem.dilation[axis] + 1
 
-    def fill_line(self, strip: _Strip, source: Value, sink: Value) -> None:
-        """One line: with zeros around it, and sorted by remainder."""
+    def fill_line(self, strip: _Strip, source: Value, sink: Value, inside: Value | None = None) -> None:
+        """One line, with zeros around it, or only zeros unless it is ``inside``; sorted by remainder."""
         k, w, problem = self.k, self.w, self.problem
-        last, step, lanes = problem.ndim - 1, problem.stride[-1], self.k.lanes
-        origin = strip.column * step - w[f"before{last}"]
+        last, lanes = problem.ndim - 1, self.k.lanes
+        step = problem.stride[last]
+        origin = self.origin(last, strip.column)
         length = strip.vectors * lanes + (self.reach(last) - 1) // step
+        length = k.select(w["joined"].ne(0), w["line"] // k.bytes, length)
         base = k.at(source, origin)
         low = k.maximum(k.integer(0) - origin, 0)
         data = k.maximum(w[f"size{last}"] - origin - low, 0)
-        raw = sink if step == 1 else self.raw
-        with k.loop(0, length * step, lanes, nonempty=True) as at:
-            mask = (k.indices(lanes) + (at - low)).below(k.broadcast(data, lanes))
-            k.store_vector(k.load_vector(k.at(base, at), mask=mask), k.at(raw, at))
-        if step == 1:
-            return
-        apart = w["line"] // (k.bytes * len(remainders(problem)))
-        with k.loop(0, length, lanes, nonempty=True) as at:
-            for place, values in enumerate(self.sorted_by_remainder(k.at(raw, at * step))):
-                k.store_vector(values, k.at(k.at(sink, apart * place), at))
+        if inside is not None:
+            data = k.select(inside, data, k.integer(0))
 
-    def sorted_by_remainder(self, raw: Value) -> list[Value]:
+        def read(at: Value) -> Value:
+            mask = (k.indices(lanes) + (at - low)).below(k.broadcast(data, lanes))
+            return k.load_vector(k.at(base, at), mask=mask)
+
+        if not in_registers(problem):
+            with k.loop(0, length * step, lanes, nonempty=True) as at:
+                k.store_vector(read(at), k.at(self.raw, at))
+        with k.loop(0, length, lanes, nonempty=True) as at:
+            for number, values in enumerate(self.sorted_by_remainder(at * step, read)):
+                k.store_vector(values, k.at(k.byte_at(sink, w["part"] * number), at))
+
+    def sorted_by_remainder(self, first: Value, read: Callable[[Value], Value]) -> list[Value]:
         """Of stride x lanes values, one vector for each remainder that is needed."""
         k, step, lanes = self.k, self.problem.stride[-1], self.k.lanes
-        wanted = remainders(self.problem)
-        if step & (step - 1) == 0 and len(wanted) * 4 > step:
-            rows = [k.load_vector(k.at(raw, lanes * row)) for row in range(step)]
+        wanted = remainders(self.problem, self.problem.ndim - 1)
+        if in_registers(self.problem):
+            rows = [read(first + lanes * row) for row in range(step)]
             return [values for place, values in enumerate(self.halved(rows)) if place in wanted]
         found = []
-        for first in wanted:
+        for remainder in wanted:
             vector = k.zero()
             for lane in range(lanes):
-                vector = k.insert(vector, k.load(k.at(raw, first + lane * step)), lane)
+                vector = k.insert(vector, k.load(k.at(self.raw, first + (remainder + lane * step))), lane)
             found.append(vector)
         return found
 
@@ -241,37 +275,83 @@ class _Kernel:
                 self.block_of(strip, k.integer(blocks.full), sum(blocks.tail))
 
     def block_of(self, strip: _Strip, block: Value, channels: int) -> None:
-        """One block of output channels."""
+        """One block of output channels: row by row, or all rows as one."""
         k, w, problem = self.k, self.w, self.problem
         ndim, most = problem.ndim, self.tile.vectors
         first = block * sum(self.blocks.main)
         bias = k.at(w["packed"], first)
         weights = k.at(w["packed"], first * self.terms + self.blocks.lanes)
-        tiles = (strip.vectors + (most - 1)) // most
-        with k.loop(0, strip.rows, nonempty=True) as row:
+        width = w[f"grid{ndim - 1}"]
+        apart = w["line"] // k.bytes
+        rows, vectors = k.integer(1), strip.vectors
+        if ndim > 1:
+            joined = w["joined"].ne(0)
+            rows = k.select(joined, strip.rows, rows)
+            vectors = k.select(joined, ((rows - 1) * apart + width + (k.lanes - 1)) // k.lanes, vectors)
+        tiles = (vectors + (most - 1)) // most
+        with k.loop(0, strip.rows, rows, nonempty=True) as row:
             inner: list[tuple[Value, Value]] = []
             base = self.strip
             if ndim > 1:
                 axis = ndim - 2
-                inner = [self.taps(axis, (strip.first_row + row) * problem.stride[axis] - w[f"before{axis}"])]
-                base = k.byte_at(base, row * problem.stride[axis] * w["line"])
+                origin = self.origin(axis, strip.first_row + row)
+                inner = [self.taps(axis, origin, origin + (rows - 1) * problem.stride[axis])]
+                base = k.byte_at(base, row * w["line"])
             valid = valid_terms(k, problem, self.row_terms, [*strip.planes, *inner])
-            out = k.byte_at(k.at(strip.out, row * w[f"grid{ndim - 1}"]), first * w["plane"])
-            left = w[f"grid{ndim - 1}"] - strip.column
+            out = k.byte_at(k.at(strip.out, row * width), first * w["plane"])
             with k.loop(0, tiles, nonempty=True) as tile:
-                start, stop = tile * strip.vectors // tiles, (tile + 1) * strip.vectors // tiles
+                start, stop = tile * vectors // tiles, (tile + 1) * vectors // tiles
                 at = start * k.lanes
 
-                def write(vectors: int, at: Value = at, valid: Valid = valid, base: Value = base) -> None:
-                    sums = self.sums(valid, k.at(base, at), bias, weights, vectors, channels)
-                    for channel, values in enumerate(sums):
-                        spot = k.at(k.byte_at(out, w["plane"] * channel), at)
-                        for number, total in enumerate(values):
-                            value = activate(k, problem.activation, total.value)
-                            mask = k.mask(left - at - number * k.lanes) if number == vectors - 1 else None
-                            k.store_vector(value, k.at(spot, number * k.lanes), mask=mask)
+                base_at = k.at(base, at)
+
+                def write(
+                    count: int, at: Value = at, valid: Valid = valid, base: Value = base_at, out: Value = out
+                ) -> None:
+                    sums = self.sums(valid, base, bias, weights, count, channels)
+                    values = [[activate(k, problem.activation, total.value) for total in row] for row in sums]
+
+                    def one_row() -> None:
+                        self.store(values, k.at(out, at), width - strip.column - at)
+
+                    def all_rows() -> None:
+                        self.store_rows(values, out, at, rows, apart)
+
+                    if ndim == 1:
+                        one_row()
+                    else:
+                        k.choose(w["joined"].ne(0), all_rows, one_row)
 
                 k.switch(stop - start, range(1, most + 1), write)
+
+    def store(self, sums: list[list[Value]], out: Value, left: Value) -> None:
+        """A tile of one row of which ``left`` positions are left."""
+        k, vectors = self.k, len(sums[0])
+        mask = k.mask(left - (vectors - 1) * k.lanes)
+        for channel, values in enumerate(sums):
+            spot = k.byte_at(out, self.w["plane"] * channel)
+            for number, value in enumerate(values):
+                last = number == vectors - 1
+                k.store_vector(value, k.at(spot, number * k.lanes), mask=mask if last else None)
+
+    def store_rows(self, sums: list[list[Value]], out: Value, at: Value, rows: Value, apart: Value) -> None:
+        """A tile of joined rows: what of each vector lies in the row where it starts, then what lies in the next."""
+        k, w, lanes = self.k, self.w, self.k.lanes
+        width = w[f"grid{self.problem.ndim - 1}"]
+        row, column = at // apart, at % apart
+        for number in range(len(sums[0])):
+            spot = k.at(out, row * width + column)
+            ends = k.mask(width - column)
+            for channel, values in enumerate(sums):
+                k.store_vector(values[number], k.byte_at(spot, w["plane"] * channel), mask=ends)
+            over = column + lanes >= apart
+            with k.when(over & (row + 1 < rows)):
+                starts = k.indices(lanes) >= k.broadcast(apart - column, lanes)
+                next_row = k.at(spot, width - apart)
+                for channel, values in enumerate(sums):
+                    k.store_vector(values[number], k.byte_at(next_row, w["plane"] * channel), mask=starts)
+            column = column + lanes
+            row, column = k.select(over, row + 1, row), k.select(over, column - apart, column)
 
     def sums(
         self, valid: Valid, base: Value, bias: Value, weights: Value, vectors: int, channels: int
@@ -288,6 +368,7 @@ class _Kernel:
                 spot = k.at(weights, term * channels)
                 pixels = k.byte_at(base, k.load(k.word_at(w["offsets"], term), "i64", invariant=True))
                 values = [k.load_vector(k.at(pixels, number * k.lanes)) for number in range(vectors)]
+                fetch_stream(k, spot, (channels,), vectors * channels, self.terms * channels * k.bytes)
                 for channel, row in enumerate(totals):
                     weight = k.broadcast(k.load(k.at(spot, channel)))
                     for value, total in zip(values, row, strict=True):
@@ -296,15 +377,33 @@ class _Kernel:
 
 
 # ---- run-time sizes ------------------------------------------------------------------------------------------------
-def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> Schedule:
-    """Strips and offsets of one shape."""
+def _joining(problem: Problem, tile: Tile) -> float:
+    """How much longer a vector of joined rows takes: to find its row, and to store it in two parts."""
+    return 1.01 + 20 / (prod(problem.kernel_size) * problem.in_channels * tile.channels)
+
+
+class _Plan(NamedTuple):
+    """How strips are cut at some sizes."""
+
+    vectors: int  # of a row, and of a segment
+    segment: int
+    run: int  # rows of a strip
+    joined: bool
+    line: int  # bytes between lines whose remainders are the same
+    part: int  # bytes of all such lines
+
+
+def _planned(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> _Plan:
     item, lanes, ndim = problem.numpy_dtype().itemsize, target.lanes(problem.dtype), problem.ndim
-    blocks, step = blocks_of(problem, tile), problem.stride[-1]
-    wanted, reach = remainders(problem), (problem.kernel_size[-1] - 1) * problem.dilation[-1]
+    reach = (problem.kernel_size[-1] - 1) * problem.dilation[-1] // problem.stride[-1]
     vectors = ceil_div(sizes.out_size[-1], lanes)
     above = sizes.batch * prod(sizes.out_size[:-2]) if ndim > 1 else sizes.batch
     height = sizes.out_size[-2] if ndim > 1 else 1
-    depth = problem.in_channels * prod(problem.kernel_size[:-2])
+    beyond, parts = 0, len(remainders(problem, ndim - 1))
+    if ndim > 1:
+        beyond = (problem.kernel_size[-2] - 1) * problem.dilation[-2] // problem.stride[-2]
+        parts *= len(remainders(problem, ndim - 2))
+    parts *= problem.in_channels * prod(problem.kernel_size[:-2])
 
     inputs, weights = sizes.batch * problem.in_channels * prod(sizes.in_size), prod(problem.weight_shape() or (0,))
     arrays = item * (inputs + sizes.positions * problem.out_channels + weights)
@@ -312,30 +411,43 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
 
     def pitch(count: int) -> int:
         """Bytes of the part of a line that so many vectors of outputs read, for one remainder."""
-        return ceil_div(count * lanes + reach // step + 1, lanes) * lanes * item
-
-    def lines(run: int) -> int:
-        return (
-            (run - 1) * problem.stride[-2] + (problem.kernel_size[-2] - 1) * problem.dilation[-2] + 1 if ndim > 1 else 1
-        )
+        return ceil_div(count * lanes + reach + 1, lanes) * lanes * item
 
     segment = vectors
-    while segment > tile.vectors and depth * lines(1) * pitch(segment) * len(wanted) > most:
+    while segment > tile.vectors and parts * (1 + beyond) * pitch(segment) > most:
         segment = ceil_div(segment, 2)
     if above * height < 4 * threads:  # few rows: the threads share a row
         segment = min(segment, ceil_div(ceil_div(vectors, ceil_div(4 * threads, max(1, above * height))), tile.vectors))
         segment = max(segment, 1) * tile.vectors if segment < vectors else segment
     segment = max(1, min(segment, vectors))
-    segments = ceil_div(vectors, segment)
-    run = max(1, share(height * above, threads, 4))
-    run = min(run, max(1, height))
-    while run > 1 and depth * lines(run) * pitch(segment) * len(wanted) > most:
-        run -= 1
-    run = ceil_div(height, ceil_div(height, run)) if height else 1
-    strips = ceil_div(height, run)
-    line = pitch(segment) * len(wanted)
+    run = min(max(1, share(height * above, threads, 4)), max(1, height))
+    width = sizes.out_size[-1]
+
+    def rows(line: int, after: int) -> int:
+        """Rows of a strip: as many as fit, and in strips as even as can be."""
+        fit = min(run, max(1, (most // parts - after) // line - beyond))
+        return ceil_div(height, ceil_div(height, fit)) if height else 1
+
+    if lanes <= width and segment == vectors:
+        line = (width + reach) * item
+        many = rows(line, lanes * item)
+        if _joining(problem, tile) * ceil_div((many - 1) * (width + reach) + width, lanes) <= many * vectors:
+            return _Plan(vectors, segment, many, True, line, (many + beyond) * line + lanes * item)
+    line = pitch(segment)
+    many = rows(line, 0)
+    return _Plan(vectors, segment, many, False, line, (many + beyond) * line)
+
+
+def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> Schedule:
+    """Strips and offsets of one shape."""
+    item, lanes, ndim = problem.numpy_dtype().itemsize, target.lanes(problem.dtype), problem.ndim
+    plan = _planned(problem, tile, target, sizes, threads)
+    blocks, step = blocks_of(problem, tile), problem.stride[-1]
+    above = sizes.batch * prod(sizes.out_size[:-2]) if ndim > 1 else sizes.batch
+    height = sizes.out_size[-2] if ndim > 1 else 1
+    strips, segments = ceil_div(height, plan.run), ceil_div(plan.vectors, plan.segment)
     strides = [stride * item for stride in sizes.x_strides]
-    offsets = _offsets(problem, pitch(segment), lines(run))
+    offsets = _offsets(problem, plan)
     per_axis: list[int] = []
     for axis in range(ndim):
         per_axis += [sizes.in_size[axis], sizes.out_size[axis], sizes.padding[axis][0], strides[axis + 2]]
@@ -344,33 +456,43 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     chunk_blocks = ceil_div(blocks.count, chunks)
     chunks = ceil_div(blocks.count, chunk_blocks)
     table = table_of(offsets)
-    strip = depth * lines(run) * line
-    raw = pitch(segment) * step + lanes * item if step > 1 else 0
+    parts = len(remainders(problem, ndim - 1)) * (len(remainders(problem, ndim - 2)) if ndim > 1 else 1)
+    strip = problem.in_channels * prod(problem.kernel_size[:-2]) * parts * plan.part
+    raw = 0 if in_registers(problem) else (plan.line + lanes * item) * step
     plane = sizes.out_plane * item
     arguments = words(
-        table, strips, run, segments, segment, vectors, blocks.count, chunk_blocks, chunks, strides[0], strides[1],
-        plane * problem.out_channels, plane, line, lines(run), strip, *per_axis,
+        table, strips, plan.run, segments, plan.segment, plan.vectors, blocks.count, chunk_blocks, chunks, strides[0],
+        strides[1], plane * problem.out_channels, plane, int(plan.joined), plan.line, plan.part, strip, *per_axis,
     )  # fmt: skip
-    reason = f"{items} strips of {run} rows x {segment} vectors, {blocks.count} blocks in {chunks} chunk(s)"
+    rows = f"{plan.run}{' joined' if plan.joined else ''} rows"
+    reason = f"{items} strips of {rows} x {plan.segment} vectors, {blocks.count} blocks in {chunks} chunk(s)"
     scratch = ceil_div(strip + raw, 64) * 64
     return Schedule(arguments, (Phase("run0", items * chunks),), scratch, tables=(table,), reason=reason)
 
 
-def _offsets(problem: Problem, pitch: int, lines: int) -> list[int]:
+def _offsets(problem: Problem, plan: _Plan) -> list[int]:
     """How far from the strip's start each term's value lies, in bytes: by tap, then channel."""
-    item, step, wanted = problem.numpy_dtype().itemsize, problem.stride[-1], remainders(problem)
-    line = pitch * len(wanted)
+    item = problem.numpy_dtype().itemsize
     planes = prod(problem.kernel_size[:-2])
-    rows = problem.kernel_size[-2] if problem.ndim > 1 else 1
-    spread = problem.dilation[-2] if problem.ndim > 1 else 1
-    columns = []
-    for tap in range(problem.kernel_size[-1]):
-        index, place = divmod(tap * problem.dilation[-1], step)
-        columns.append(wanted.index(place) * pitch + index * item)
+
+    def places(axis: int) -> list[tuple[int, int]]:
+        """Of each tap along an axis which part it reads, and where."""
+        wanted = remainders(problem, axis)
+        each = (divmod(tap * problem.dilation[axis], problem.stride[axis]) for tap in range(problem.kernel_size[axis]))
+        return [(wanted.index(remainder), index) for index, remainder in each]
+
+    last = problem.ndim - 1
+    parts = len(remainders(problem, last))
+    columns = [part * plan.part + index * item for part, index in places(last)]
+    rows = [0]
+    groups = 1
+    if problem.ndim > 1:
+        groups = len(remainders(problem, last - 1))
+        rows = [part * parts * plan.part + index * plan.line for part, index in places(last - 1)]
     return [
-        ((channel * planes + plane) * lines + row * spread) * line + column
+        (channel * planes + plane) * groups * parts * plan.part + row + column
         for plane in range(planes)
-        for row in range(rows)
+        for row in rows
         for column in columns
         for channel in range(problem.in_channels)
     ]
@@ -403,12 +525,17 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
         return 0.0
     terms = prod(problem.kernel_size) * problem.in_channels * share_on_data(problem, sizes, problem.ndim - 1)
     rows = sizes.batch * prod(sizes.out_size[:-1])
-    vectors = ceil_div(sizes.out_size[-1], target.lanes(problem.dtype))
+    lanes, width = target.lanes(problem.dtype), sizes.out_size[-1]
+    vectors = ceil_div(width, lanes)
+    products = _cycles(vectors, tile, problem.out_channels, terms)
+    if lanes <= width and rows > 1:
+        together = (width + (problem.kernel_size[-1] - 1) * problem.dilation[-1] // problem.stride[-1]) / lanes
+        each = _cycles(tile.vectors, tile, problem.out_channels, terms) / tile.vectors
+        products = min(products, _joining(problem, tile) * together * each)
     copied = 6 * prod(problem.kernel_size[:-1]) * problem.in_channels * vectors * problem.stride[-1]
-    products = ENDS * _cycles(vectors, tile, problem.out_channels, terms)
     weights = terms * problem.out_channels * problem.numpy_dtype().itemsize
     late = ceil_div(vectors, tile.vectors) * weights * LATE if weights > target.l2_bytes // 2 else 0.0
-    return rows * (products / target.vector_rate + copied / CLOCK + late) / threads
+    return rows * (ENDS * products / target.vector_rate + copied / CLOCK + late) / threads
 
 
 DENSE_NEAR_PLANAR = Algorithm("dense_near_planar", fits, variants, emit, pack, schedule, cost, rows_contiguous)

@@ -9,9 +9,14 @@ from polyconv.run.cpu.emit import Kernel, Value
 from polyconv.run.problem import Problem
 
 
-def taps_on_data(k: Kernel, origin: Value, size: Value, dilation: int, taps: int) -> tuple[Value, Value]:
-    """The first tap along one axis that is on data, and how many are; tap 0 reads the input at ``origin``."""
-    low = (k.maximum(k.integer(0) - origin, 0) + (dilation - 1)) // dilation
+def taps_on_data(
+    k: Kernel, origin: Value, size: Value, dilation: int, taps: int, last: Value | None = None
+) -> tuple[Value, Value]:
+    """The first tap along one axis that is on data, and how many are; tap 0 reads the input at ``origin``.
+
+    With ``last``: the taps that are on data for any origin up to that one.
+    """
+    low = (k.maximum(k.integer(0) - (origin if last is None else last), 0) + (dilation - 1)) // dilation
     high = k.minimum((k.maximum(size - origin, 0) + (dilation - 1)) // dilation, taps)
     return low, k.maximum(high - low, 0)
 
