@@ -1,4 +1,4 @@
-"""Convolution of few input channels by lists of terms, forced, against the loop oracle."""
+"""Convolution by lists of terms and by whole rows of them, forced, against the loop oracle."""
 
 from dataclasses import replace
 
@@ -30,6 +30,14 @@ JOINED = [
 PIXELS = [
     Layer("conv", (5, 70), (1, 1), (3, 5), batch=3),
     Layer("conv", (16, 48), (3, 3), (4, 16), padding=((0, 1), (3, 3)), stride=(1, 3)),
+    Layer("conv", (53, 70), (1, 1), (5, 7), batch=3, activation="relu"),  # rows and pictures are one row here
+    Layer("conv", (200, 32), (1, 1), (9, 16), activation="relu"),
+    Layer("conv", (64, 24), (1,), (45,), dtype="float64"),
+    Layer("conv", (70, 16), (1, 1), (3, 17), padding=((1, 0), (2, 20))),
+    Layer("conv", (51, 40), (1, 1), (7, 33), stride=(2, 2), batch=2),
+    Layer("conv", (30, 33), (2, 2), (9, 21), stride=(2, 2), padding=((1, 0), (0, 3))),
+    Layer("conv", (16, 20), (3, 3), (6, 19), padding=((1, 1), (1, 1)), dilation=(2, 1)),
+    Layer("conv", (25, 18), (2, 1, 2), (5, 3, 30), stride=(2, 1, 2), padding=((0, 1), (0, 0), (1, 2))),
 ]
 
 

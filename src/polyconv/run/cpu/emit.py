@@ -399,6 +399,23 @@ class Kernel:
         self.declarations.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
         self.do(f"call void @llvm.prefetch.p0(ptr {pointer.code}, i32 {int(write)}, i32 {locality}, i32 1)")
 
+    def barrier(self, sums: Iterable[Var]) -> None:
+        """Loads and sums before it stay before, those after it stay after: no code, but LLVM's scheduler keeps to it.
+
+        Between the turns of an unrolled loop: loads that move ahead take the registers of the sums, which then go to
+        memory and back in every turn.
+        """
+        held = list(sums)
+        kinds = [var.value.type for var in held]
+        vector = {"x86_64": "v" if self.target.has_mask else "x"}.get(self.target.arch, "w")
+        given = ", ".join(f"{var.value!r}" for var in held)
+        ties = ",".join([f"={vector}"] * len(held) + [str(n) for n in range(len(held))] + ["~{memory}"])
+        kind = kinds[0] if len(kinds) == 1 else f"{{ {', '.join(kinds)} }}"
+        found = self.emit(f'call {kind} asm sideeffect "", "{ties}"({given})', kind)
+        for number, var in enumerate(held):
+            one = found if len(held) == 1 else self.emit(f"extractvalue {found!r}, {number}", kinds[number])
+            var.value = one
+
     # ---- vectors ---------------------------------------------------------------------------------------------------
     def broadcast(self, value: Value, lanes: int | None = None) -> Value:
         """One scalar to every lane."""

@@ -60,7 +60,8 @@ def worth_loading(problem: Problem, names: Sequence[str] = NAMES) -> list[str]:
     if problem.op == "conv" and problem.groups == 1:
         few, short = problem.in_channels <= NEAR_PLANES, problem.in_channels * prod(problem.kernel_size) <= NEAR_TERMS
         may |= {"dense_near_planar"} if is_first and few else set()
-        may |= {"dense_near"} if not is_first and (short or problem.in_channels <= NEAR_CHANNELS) else set()
+        near = short or problem.in_channels <= NEAR_CHANNELS or is_apart(problem)
+        may |= {"dense_near"} if not is_first and near else set()
     may |= {"dense_turned"} if is_first and may_turn(problem) else set()
     may |= {"depthwise"} if alone else {"grouped"} if problem.groups > 1 else set()
     if problem.op == "conv_transpose":
@@ -73,6 +74,11 @@ def worth_loading(problem: Problem, names: Sequence[str] = NAMES) -> list[str]:
         may |= {"winograd_rows"} if is_first and longest > 2 and problem.kernel_size[-1] == 1 else set()
         may |= {"fourier", *(("fourier_depthwise",) if alone else ())} if longest > 4 else set()
     return [name for name in names if name in may]
+
+
+def is_apart(problem: Problem) -> bool:
+    """Do neighbouring outputs read different inputs: pointwise layers, and patches beside each other."""
+    return all(size <= stride for size, stride in zip(problem.kernel_size, problem.stride, strict=True))
 
 
 def may_turn(problem: Problem) -> bool:

@@ -375,7 +375,7 @@ def schedule(
     channels, taps = problem.in_channels // problem.groups, prod(problem.kernel_size)
     all_blocks = blocks or cuts.count * problem.groups
     weight_bytes = channels * taps * item * cuts.lanes
-    chunk_tiles, chunk_blocks = _chunks(tiles, all_blocks, weight_bytes, target, threads)
+    chunk_tiles, chunk_blocks = chunks_of(tiles, all_blocks, weight_bytes, target, threads)
     block_chunks = ceil_div(all_blocks, chunk_blocks)
     pixel_bytes = item * problem.in_channels
     kept = _kept_tiles(
@@ -472,7 +472,7 @@ def _even_tiles(length: int, positions: int) -> list[int]:
     return [(start << 8) + count for start, count in tiles]
 
 
-def _chunks(tiles: int, blocks: int, weight_bytes: int, target: Target, threads: int) -> tuple[int, int]:
+def chunks_of(tiles: int, blocks: int, weight_bytes: int, target: Target, threads: int) -> tuple[int, int]:
     """Tiles and blocks of one item: all blocks while their weights stay in half the L2, else as many as do.
 
     Then, and where there are too few tiles to share, the threads share out the blocks: each reads its own weights only.

@@ -1,6 +1,6 @@
-"""Dense convolution of few input channels, channels_last: one list of terms for a whole tile.
+"""Dense convolution of few input channels, or of pixels by themselves, channels_last: one list of terms for a tile.
 
-The loop over input channels of ``dense`` is short here (three times, for a photograph), and each of its ends costs as
+The loop over input channels of ``dense`` is short for a photograph (three times), and each of its ends costs as
 much as several turns. But P neighbouring positions of an output row read pixels at a fixed distance from each other:
 knowing the first position's address and, for each term of the sum, how far from it the term's value lies, everything
 else is a constant of the code. So a tile is one row's P positions times a block of V vectors of output channels:
@@ -12,6 +12,9 @@ in one loop, whatever the kernel's size and dilation. Taps that fall on padding 
 terms that remain are one run (or in 3-D one for each plane of the kernel). A tile whose taps leave its row first copies
 what it reads into a patch in scratch, zeros where the padding is, and has another list of offsets. Where the last tile
 of a row would be short it starts earlier and writes some outputs again, with the same bits.
+
+Where the terms of a kernel's row lie in one piece and are many (pointwise layers, patches beside each other) each row
+has a loop of its own, unrolled, without a table. A pointwise layer's picture, or batch of them, is one row.
 
 Every output is bias + the sum over taps, then input channels, as in ``dense``.
 """
@@ -26,8 +29,8 @@ from math import prod
 from typing import NamedTuple
 
 from polyconv.run.cpu.activations import LONGEST, activate
-from polyconv.run.cpu.algorithms import NEAR_CHANNELS, NEAR_TERMS, dense
-from polyconv.run.cpu.algorithms.blocks import fetch_stream
+from polyconv.run.cpu.algorithms import NEAR_CHANNELS, NEAR_TERMS, dense, is_apart
+from polyconv.run.cpu.algorithms.blocks import CACHE_LINE, fetch_stream
 from polyconv.run.cpu.algorithms.dense import Tile, blocks_of, pack
 from polyconv.run.cpu.algorithms.record import (
     FIXED_WORDS,
@@ -47,6 +50,9 @@ from polyconv.run.cpu.target import Target
 from polyconv.run.problem import Problem
 
 MOST_PATCH = 64 << 10  # bytes of a patch
+LONG_ROW = 48  # terms of a kernel row from which on it has a loop of its own
+TOGETHER = 56  # multiply-adds of one turn of that loop
+LONG_LINE = 4096  # positions of a picture up to which they are one row, where that is possible
 NAMES = (
     *FIXED_WORDS, "offsets: ptr", "patch_offsets: ptr", "tiles: ptr", "row_tiles", "pieces", "rows", "blocks",
     "chunk_blocks", "batch_stride",
@@ -61,6 +67,7 @@ class Geometry(NamedTuple):
     row_terms: int  # of one row of the kernel
     step: int  # between the values that neighbouring positions read
     sizes: tuple[int, ...]  # positions of a tile: the usual one, and one for what remains
+    follow: bool  # do the terms of a kernel row follow one another in memory, and are they many
     pitch: int  # bytes between rows of a patch
     patch: int  # bytes of a patch
 
@@ -74,7 +81,8 @@ def geometry(problem: Problem, tile: Tile, target: Target) -> Geometry:
     pitch = ceil_div(reach * channels, lanes) * lanes * item
     rows = prod(problem.kernel_size[:-1])
     sizes = (tile.positions, tile.positions // 2 + 1) if tile.positions > 3 else (tile.positions,)
-    return Geometry(rows * row_terms, row_terms, problem.stride[-1] * channels, sizes, pitch, rows * pitch)
+    follow = row_terms >= LONG_ROW and 1 in (problem.kernel_size[-1], problem.dilation[-1])
+    return Geometry(rows * row_terms, row_terms, problem.stride[-1] * channels, sizes, follow, pitch, rows * pitch)
 
 
 def fits(problem: Problem, target: Target) -> str | None:
@@ -85,7 +93,8 @@ def fits(problem: Problem, target: Target) -> str | None:
         return "it reads pixels as rows of channels (channels_last)"
     if problem.groups > 1:
         return f"it reads all channels of a pixel, but there are {problem.groups} groups"
-    if problem.in_channels > NEAR_CHANNELS and dense.channels_in_sum(problem) > NEAR_TERMS:
+    few = problem.in_channels <= NEAR_CHANNELS or dense.channels_in_sum(problem) <= NEAR_TERMS
+    if not few and not is_apart(problem):
         return (
             f"{problem.in_channels} input channels are more than {NEAR_CHANNELS}, and a sum's terms than {NEAR_TERMS}"
         )
@@ -187,8 +196,9 @@ class _NearKernel:
             self.sums(row, base.value, offsets.value, sink, block, lanes, size, is_tail)
 
         blocks = self.blocks
-        with k.loop(low, k.minimum(high, blocks.full)) as block:
-            multiply(block, False)
+        if blocks.full:
+            with k.loop(low, k.minimum(high, blocks.full)) as block:
+                multiply(block, False)
         if blocks.tail:
             with k.when(high > blocks.full):
                 multiply(k.integer(blocks.full), True)
@@ -210,7 +220,8 @@ class _NearKernel:
         with k.loop(0, row.valid.runs) as run:
             first = row.valid.first + run * row.valid.apart
             with k.loop(first // geometry.row_terms, (first + row.valid.length) // geometry.row_terms) as line:
-                source = k.byte_at(base, k.load(k.word_at(self.w["offsets"], line * geometry.row_terms), "i64"))
+                start = line if geometry.follow else line * geometry.row_terms
+                source = k.byte_at(base, k.load(k.word_at(self.w["offsets"], start), "i64"))
                 sink = k.byte_at(self.patch, line * geometry.pitch)
                 with k.loop(0, pixels * channels, k.lanes, nonempty=True) as at:
                     mask = (k.indices(k.lanes) + (at - low)).below(data)
@@ -240,26 +251,74 @@ class _NearKernel:
 
         with k.loop(0, row.valid.runs, carry=flat) as run:
             first = row.valid.first + run * row.valid.apart
-            with k.loop(first, first + row.valid.length, carry=flat) as term:
-                self.term(term, base, offsets, weights, lanes, starts, totals)
+            if self.geometry.follow:
+                self.rows(first, first + row.valid.length, base, offsets, weights, block, lanes, totals)
+            else:
+                with k.loop(first, first + row.valid.length, carry=flat) as term:
+                    spot = k.at(weights, term * sum(lanes))
+                    self.term(self.value_at(base, offsets, term), spot, lanes, totals)
         self.put(totals, k.at(sink, channel), starts, counts)
 
-    def term(
+    def rows(
         self,
-        term: Value,
+        first: Value,
+        stop: Value,
         base: Value,
         offsets: Value,
         weights: Value,
+        block: Value,
         lanes: tuple[int, ...],
-        starts: list[int],
         totals: list[list[Var]],
     ) -> None:
-        """One term of every sum."""
-        k, width = self.k, sum(lanes)
-        spot = k.at(weights, term * width)
+        """The terms of whole kernel rows, each of which lies in one piece: several at a time, and nothing is looked up.
+
+        What counts and branches takes the place of a multiply-add now and then: one in thirty, were it one at a time.
+        """
+        k, terms, width = self.k, self.geometry.row_terms, sum(lanes)
+        flat = [total for position in totals for total in position]
+        together = max(1, TOGETHER // len(flat)) if len(set(lanes)) == 1 else 1
+        whole = terms - terms % together
+        with k.loop(first // terms, stop // terms, carry=flat) as line:
+            pixels, spots = self.value_at(base, offsets, line), k.at(weights, line * (terms * width))
+            with k.loop(0, whole, together, carry=flat, nonempty=True) as term:
+                pixel, spot = k.at(pixels, term), k.at(spots, term * width)
+                for n in range(together):
+                    self.term(k.at(pixel, n), k.at(spot, n * width), lanes, totals)
+                    self.fetch_next(pixels, block, term, len(totals), n, together)
+                    if together > 1:
+                        k.barrier(flat)
+            for n in range(whole, terms):
+                self.term(k.at(pixels, n), k.at(spots, n * width), lanes, totals)
+                k.barrier(flat)
+
+    def value_at(self, base: Value, offsets: Value, number: Value) -> Value:
+        """Where the first position of a tile reads its value for a term, or for the first one of a kernel row."""
+        return self.k.byte_at(base, self.k.load(self.k.word_at(offsets, number), "i64", invariant=True))
+
+    def fetch_next(self, pixels: Value, block: Value, term: Value, positions: int, n: int, terms: int) -> None:
+        """Ask for the pixels behind a tile's: the next tile of a pointwise layer reads them.
+
+        Each block of output channels asks for its part.
+        """
+        k, problem, blocks = self.k, self.problem, self.blocks
+        if k.target.slow_vectors or not problem.is_pointwise or blocks.count > dense.FEW_BLOCKS:
+            return
+        each = positions * problem.in_channels * k.bytes  # what a tile reads
+        part = ceil_div(each, blocks.count * self.geometry.row_terms)  # in each term
+        behind = k.byte_at(
+            k.at(pixels, positions * self.geometry.step), (block * self.geometry.row_terms + term) * part
+        )
+        lines = ceil_div(part * terms, CACHE_LINE)
+        for line in range(lines):
+            if line * terms // lines == n:
+                k.prefetch(k.byte_at(behind, line * CACHE_LINE))
+
+    def term(self, pixel: Value, spot: Value, lanes: tuple[int, ...], totals: list[list[Var]]) -> None:
+        """One term of every sum: the first position's value lies at ``pixel``, the weights at ``spot``."""
+        k = self.k
+        starts = [sum(lanes[:v]) for v in range(len(lanes))]
         vectors = [k.load_vector(k.at(spot, at), n) for at, n in zip(starts, lanes, strict=True)]
         fetch_stream(k, spot, lanes, len(totals), self.geometry.terms * self.blocks.lanes * k.bytes)
-        pixel = k.byte_at(base, k.load(k.word_at(offsets, term), "i64", invariant=True))
         for position, sums in enumerate(totals):
             value = k.load(k.at(pixel, position * self.geometry.step))
             for vector, total, n in zip(vectors, sums, lanes, strict=True):
@@ -277,34 +336,53 @@ class _NearKernel:
 # ---- run-time sizes ------------------------------------------------------------------------------------------------
 def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> Schedule:
     """Rows, tiles and offsets of one shape."""
+    sizes = _in_long_rows(problem, sizes)
     item, channels = problem.numpy_dtype().itemsize, problem.in_channels
     facts, blocks = geometry(problem, tile, target), blocks_of(problem, tile, target)
     strides = [stride * item for stride in sizes.x_strides[:-1]]
-    inner = [(tap * problem.dilation[-1] * channels + c) * item for tap, c in _row_terms(problem)]
-    offsets = _offsets(problem, tuple(strides[1:-1]), inner)
-    patch = [line * facts.pitch + place for line in range(prod(problem.kernel_size[:-1])) for place in inner]
-    tiles = _tiles(sizes.out_size[-1], facts.sizes)
+    places = [(tap * problem.dilation[-1] * channels + c) * item for tap, c in _row_terms(problem, facts.follow)]
+    offsets = _offsets(problem, tuple(strides[1:-1]), places)
+    patch = [line * facts.pitch + place for line in range(prod(problem.kernel_size[:-1])) for place in places]
+    length = sizes.out_size[-1]
+    tiles = _tiles(length, facts.sizes)
     rows = sizes.batch * prod(sizes.out_size[:-1])
     pieces = 1 if rows >= 8 * threads else min(len(tiles), ceil_div(8 * threads, max(rows, 1)))
     weights = facts.terms * blocks.lanes * item
-    chunks = min(blocks.count, ceil_div(weights, target.l2_bytes // 2))
-    chunk_blocks = ceil_div(blocks.count, chunks)
+    uneven = any(tiles[end] & 255 != facts.sizes[0] for end in (0, -1) if tiles)
+    _, chunk_blocks = dense.chunks_of(rows * len(tiles) | uneven, blocks.count, weights, target, threads)
     chunks = ceil_div(blocks.count, chunk_blocks)
     per_axis: list[int] = []
     for axis in range(problem.ndim):
         per_axis += [sizes.in_size[axis], sizes.out_size[axis], sizes.padding[axis][0], strides[axis + 1]]
+    is_short = any(tiles[end] & 255 not in facts.sizes for end in (0, -1) if tiles)  # computed, and put aside first
+    scratch = tile.positions * problem.out_channels * item if is_short else 0
+    scratch += facts.patch if is_short or max(sizes.padding[-1]) > 0 else 0
     tables = table_of(offsets), table_of(patch), table_of(tiles)
     arguments = words(*tables, len(tiles), pieces, rows, blocks.count, chunk_blocks, strides[0], *per_axis)
-    scratch = facts.patch + tile.positions * problem.out_channels * item
     reason = f"{rows} rows of {len(tiles)} tiles in {pieces} piece(s) x {blocks.count} blocks, {chunk_blocks} an item"
     steps = (Phase("run0", chunks * rows * pieces),)
     return Schedule(arguments, steps, ceil_div(scratch, 64) * 64, tables=tables, reason=reason)
 
 
+def _in_long_rows(problem: Problem, sizes: Sizes) -> Sizes:
+    """The sizes of a picture without borders as one of fewer rows, where its rows lie one after another in memory."""
+    if not problem.is_pointwise or any(edge for edges in sizes.padding for edge in edges):
+        return sizes
+    lengths, strides = [sizes.batch, *sizes.in_size], sizes.x_strides
+    length, axis = lengths[-1], len(lengths) - 2
+    while axis >= 0 and length * lengths[axis] <= LONG_LINE and strides[axis] == length * strides[-2]:
+        length *= lengths[axis]
+        lengths[axis] = 1
+        axis -= 1
+    lengths[-1] = length
+    batch, size = lengths[0], tuple(lengths[1:])
+    return sizes._replace(batch=batch, in_size=size, out_size=size)
+
+
 @lru_cache(maxsize=256)
-def _row_terms(problem: Problem) -> list[tuple[int, int]]:
-    """Tap and channel of each term of one row of the kernel."""
-    return list(product(range(problem.kernel_size[-1]), range(problem.in_channels)))
+def _row_terms(problem: Problem, first_only: bool) -> list[tuple[int, int]]:
+    """Tap and channel of each term of one row of the kernel, or of the first one only."""
+    return [(0, 0)] if first_only else list(product(range(problem.kernel_size[-1]), range(problem.in_channels)))
 
 
 def _offsets(problem: Problem, strides: tuple[int, ...], inner: list[int]) -> list[int]:
@@ -319,22 +397,28 @@ def _offsets(problem: Problem, strides: tuple[int, ...], inner: list[int]) -> li
 
 @lru_cache(maxsize=256)
 def _tiles(length: int, sizes: tuple[int, ...]) -> list[int]:
-    """The tiles of a row, as (start << 8) + positions: the usual size, and of the other as many as make it cheapest."""
+    """The tiles of a row, as (start << 8) + positions."""
     usual, other = sizes[0], sizes[-1]
-    fewest = min(range(ceil_div(length, other) + 1), key=lambda few: (_work(length, usual, other, few), few))
-    count = ceil_div(max(length - fewest * other, 0), usual)
-    found, start = [], 0
-    for size in [usual] * count + [other] * fewest:
-        start = max(min(start, length - size), 0)
-        found.append((start << 8) + min(size, length))
-        start += size
+    count, few = _cut(length, sizes)
+    found = [(start << 8) + usual for start in range(0, count * usual, usual)]
+    found += [(start << 8) + other for start in range(count * usual, count * usual + few * other, other)]
+    if found and (found[-1] >> 8) + (found[-1] & 255) > length:  # the last ends with the row
+        size = min(found[-1] & 255, length)
+        found[-1] = (length - size << 8) + size
     return found
 
 
-def _work(length: int, usual: int, other: int, few: int) -> int:
-    """Positions computed with this many tiles of the other size, and something for each tile."""
-    count = ceil_div(max(length - few * other, 0), usual)
-    return count * (usual + 1) + few * (other + 1)
+@lru_cache(maxsize=256)
+def _cut(length: int, sizes: tuple[int, ...]) -> tuple[int, int]:
+    """How many tiles of the usual size, and of the other, are least work: positions, and something for each tile."""
+    usual, other = sizes[0], sizes[-1]
+    least, found = length * (usual + 2), (0, 0)
+    for few in range(min(ceil_div(length, other), usual) + 1):  # so many more are as long as some of the usual size
+        count = max(-((few * other - length) // usual), 0)
+        work = count * (usual + 1) + few * (other + 1)
+        if work < least:
+            least, found = work, (count, few)
+    return found
 
 
 ENDS = 0.9  # of the time that the same products take where each kernel row (or tap) is a loop of its own, as in dense
@@ -342,19 +426,18 @@ ENDS = 0.9  # of the time that the same products take where each kernel row (or 
 
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
     """Seconds: for each term a tile's products, or its loads where two at a time take longer."""
+    sizes = _in_long_rows(problem, sizes)
     length = sizes.out_size[-1]
     if not length:
         return 0.0
     facts, blocks = geometry(problem, tile, target), blocks_of(problem, tile, target)
-    tiles = [_computed(entry & 255, facts) for entry in _tiles(length, facts.sizes)]
-    turns = sum(dense.turns(blocks, size) for size in tiles)  # of one term of one row
+    count, few = _cut(length, facts.sizes)
+    turns = count * dense.turns(blocks, facts.sizes[0])  # of one term of one row
+    turns += few * dense.turns(blocks, facts.sizes[-1]) if few else 0
+    if facts.terms * blocks.lanes * problem.numpy_dtype().itemsize > target.l1_bytes:
+        turns += (count + few) * blocks.vectors  # the weights come from the L2: wide tiles of few positions lose
     terms = sizes.batch * prod(sizes.out_size[:-1]) * facts.terms * share_on_data(problem, sizes, problem.ndim - 1)
     return ENDS * terms * turns / target.vector_rate / threads
-
-
-def _computed(positions: int, facts: Geometry) -> int:
-    """Positions that a tile of so many computes."""
-    return facts.sizes[0] if positions > facts.sizes[-1] else facts.sizes[-1]
 
 
 DENSE_NEAR = Algorithm("dense_near", fits, variants, emit, pack, schedule, cost, rows_contiguous)
