@@ -49,7 +49,7 @@ class Axis:
 
     def out_size(self, size: int) -> int:
         """Number of windows over ``size`` inputs (relationship 15 of Dumoulin and Visin); 0 where none fits."""
-        room = size + self.before + self.after - self.span
+        room = size + self.before + self.after - span_of(self.kernel, self.dilation)
         if not self.ceil:
             return room // self.stride + 1 if room >= 0 else 0
         windows = max(0, -(-room // self.stride) + 1)  # a window may overhang by less than the stride

@@ -146,18 +146,22 @@ class _Windowed(Layer):
         Raises:
             ValueError: the layer does not fit the input.
         """
-        ndim = len(spatial)
-        known = self._steady_axes.get(ndim)
-        if known is not None and 0 not in spatial:
-            return known
+        return self._axes_and_pads(spatial)[0]
+
+    def _axes_and_pads(self, spatial: Sizes) -> tuple[tuple[Axis, ...], Pairs]:
+        """``axes``, and their padding (crop) again as pairs."""
+        found = self._steady.get(len(spatial))
+        if found is not None and 0 not in spatial:
+            return found
         axes = self._axes(spatial)
-        if 0 not in spatial and self._is_steady(ndim):
-            self._steady_axes[ndim] = axes
-        return axes
+        found = axes, tuple([(axis.before, axis.after) for axis in axes])
+        if 0 not in spatial and self._is_steady(len(spatial)):
+            self._steady[len(spatial)] = found
+        return found
 
     @cached_property
-    def _steady_axes(self) -> dict[int, tuple[Axis, ...]]:
-        """Those that hold for all sizes but 0, by their number."""
+    def _steady(self) -> dict[int, tuple[tuple[Axis, ...], Pairs]]:
+        """What holds for all sizes but 0, by the number of axes."""
         return {}
 
     def _is_steady(self, ndim: int) -> bool:
@@ -195,14 +199,14 @@ class _Windowed(Layer):
         return sizes
 
 
-def windows_over(layer: _Windowed, spatial: Sizes) -> tuple[tuple[Axis, ...], Sizes]:
-    """The sliding window of each axis and the output's size.
+def windows_over(layer: _Windowed, spatial: Sizes) -> tuple[Pairs, Sizes]:
+    """The padding of each axis as numbers (of a transposed layer: the crop), and the output's size.
 
     Raises:
         ValueError: the layer does not fit the input.
     """
-    axes = layer.axes(spatial)
-    return axes, layer._out_of(axes, spatial)
+    axes, pads = layer._axes_and_pads(spatial)
+    return pads, layer._out_of(axes, spatial)
 
 
 def _length(value: object) -> int:
@@ -290,7 +294,8 @@ class Conv(_Windowed):
         """Output channels; ValueError where the groups do not divide the channels."""
         if self.out_channels is None or self.groups is None:
             return in_channels * self.multiplier
-        _check_groups(in_channels, self.out_channels, self.groups)
+        if in_channels % self.groups:
+            _check_groups(in_channels, self.out_channels, self.groups)
         return self.out_channels
 
     def parameters(self, in_channels: int, ndim: int) -> dict[str, Sizes]:

@@ -42,8 +42,7 @@ def problem_of(layer: Windowed, in_channels: int, ndim: int, dtype: str, layout:
 
 def sizes_of(layer: Layer, spatial: Sizes) -> tuple[Pads, Sizes]:
     """Padding (for a transposed layer: crop) as numbers, and the output's spatial size."""
-    axes, out_size = windows_over(cast(Windowed, layer), spatial)
-    return tuple([(axis.before, axis.after) for axis in axes]), out_size
+    return windows_over(cast(Windowed, layer), spatial)
 
 
 class Request(NamedTuple):
@@ -81,7 +80,7 @@ class Request(NamedTuple):
 def request_of(layer: Windowed, in_shape: Sizes, layout: Layout) -> Request:
     """What an engine is asked for an input of this shape; ValueError where the layer does not fit it."""
     spatial = spatial_of(in_shape, layout)
-    padding, out_size = sizes_of(layer, spatial)
+    padding, out_size = windows_over(layer, spatial)
     mode = layer.padding_mode if isinstance(layer, Conv) else "zeros"
     if mode == "zeros" or not any(map(any, padding)):
         return Request(in_shape, padding, out_size, layout)

@@ -214,7 +214,8 @@ class Model:
                 layer, inputs = fused.layer, fused.node.inputs
                 if isinstance(layer, WINDOWED):
                     source = flowing[inputs[0]]
-                    asked[index] = request = request_of(layer, self._full_shape(shape[0], source), self.layout)
+                    full = shaped(shape[0], source[0], source[1:], self.layout)
+                    asked[index] = request = request_of(layer, full, self.layout)
                     flowing[index] = (layer.out_channels_for(source[0]), *request.out_size)
                 else:
                     flowing[index] = flow(layer, [flowing[number] for number in inputs])
@@ -233,7 +234,11 @@ class Model:
         for index, fused in enumerate(self._fused):
             step = done.get(index)
             if step is None:
-                step = self._step(index, fused, flowing[fused.node.inputs[0]], asked.get(index), dtype)
+                in_shape, request = flowing[fused.node.inputs[0]], asked.get(index)
+                if request is None:
+                    step = self._plain(fused.layer, len(in_shape) - 1, fused)
+                else:
+                    step = request.step(self._prepare(index, fused, fused.layer, in_shape, dtype))
             steps.append(step)
         return tuple(steps)
 
@@ -263,15 +268,6 @@ class Model:
                     except Unusable:  # one by one, each layer finds another algorithm
                         continue
                     yield numbers, chain
-
-    def _full_shape(self, batch: int, shape: Sizes) -> Sizes:
-        """The array's shape in the model's layout, for (channels, *spatial)."""
-        return shaped(batch, shape[0], shape[1:], self.layout)
-
-    def _step(self, index: int, fused: _Fused, in_shape: Sizes, asked: Request | None, dtype: np.dtype[Any]) -> Step:
-        if asked is not None:
-            return asked.step(self._prepare(index, fused, fused.layer, in_shape, dtype))
-        return self._plain(fused.layer, len(in_shape) - 1, fused)
 
     def _prepare(self, index: int, fused: _Fused, layer: Any, in_shape: Sizes, dtype: np.dtype[Any]) -> Prepared:
         key = (index, in_shape[0], dtype, len(in_shape))

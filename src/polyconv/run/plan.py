@@ -137,6 +137,7 @@ class CompiledLayer:
     """A problem with its weights; see `polyconv.run.problem.Prepared`."""
 
     max_shapes = MAX_SHAPES
+    packs_once = True  # and not at every call
     filled: tuple[int, ...] = (0, 2)  # words of ``args`` that a call fills in: x and out
 
     def __init__(
@@ -150,20 +151,22 @@ class CompiledLayer:
         known: dict[str, Choice] | None = None,
     ) -> None:
         self.problem, self.target, self.threads = problem, target, threads
+        self._dtype = problem.numpy_dtype()
         self._candidates = candidates
         self._known = known  # remembered choices; None where the choice is forced, and nothing is remembered
         self._weight = None if weight is None else np.array(weight, order="C")
         self._bias = None if bias is None else np.array(bias, order="C")
         self._functions: dict[tuple[Hashable, ...], dict[str, machine.Function]] = {}
         self._packed: dict[tuple[str, Hashable], Array] = {}
-        self._packed_at: dict[tuple[str, Hashable], int] = {}
+        self._at_hand: dict[tuple[str, Hashable], tuple[dict[str, machine.Function], Array, int]] = {}
         self._plans: dict[tuple[object, ...], _Plan] = {}
         self._lock = threading.Lock()
         self._left_out: dict[str, str] = {}  # algorithms that cannot be used here -> what was found
 
     def __call__(self, x: Array, padding: Pads, out_size: tuple[int, ...]) -> Array:
         """Run the layer."""
-        plan = self._plan(x.shape, x.strides, x.flags.aligned, padding, out_size)
+        flags = x.flags
+        plan = self._plan(x.shape, None if flags.c_contiguous else x.strides, flags.aligned, padding, out_size)
         if plan.instead is not None:
             return plan.instead(x, padding, out_size)
         out = plan.allocate()
@@ -173,7 +176,7 @@ class CompiledLayer:
 
     def at(self, in_shape: tuple[int, ...], padding: Pads, out_size: tuple[int, ...]) -> Callable[[Array], Array]:
         """The layer for inputs of one shape: for a contiguous one, nothing is looked up."""
-        plan = self._plan(in_shape, self._strides(in_shape), True, padding, out_size)
+        plan = self._plan(in_shape, None, True, padding, out_size)
         if plan.instead is not None:
             return plan.instead.at(in_shape, padding, out_size)
         call, allocate = plan.call, plan.allocate
@@ -189,14 +192,9 @@ class CompiledLayer:
 
         return run
 
-    def _strides(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Strides in bytes of a contiguous array."""
-        item = self.problem.numpy_dtype().itemsize
-        return tuple(stride * item for stride in _dense_strides(shape))
-
     def explain(self, in_shape: tuple[int, ...], padding: Pads, out_size: tuple[int, ...]) -> str:
         """Algorithm, tile, threads, memory, expected time and the reason."""
-        plan = self._plan(in_shape, self._strides(in_shape), True, padding, out_size)
+        plan = self._plan(in_shape, None, True, padding, out_size)
         if plan.instead is not None:
             return plan.instead.explain(in_shape, padding, out_size)
         if plan.schedule is None:
@@ -219,11 +217,12 @@ class CompiledLayer:
     def _plan(
         self,
         shape: tuple[int, ...],
-        strides: tuple[int, ...],
+        strides: tuple[int, ...] | None,
         is_aligned: bool,
         padding: Pads,
         out_size: tuple[int, ...],
     ) -> _Plan:
+        """How this shape is run; ``strides`` in bytes, or None for a contiguous array."""
         key = (shape, strides, is_aligned, padding, out_size)
         plan = self._plans.get(key)
         if plan is None:
@@ -237,13 +236,13 @@ class CompiledLayer:
     def _sound_plan(
         self,
         shape: tuple[int, ...],
-        strides: tuple[int, ...],
+        strides: tuple[int, ...] | None,
         is_aligned: bool,
         padding: Pads,
         out_size: tuple[int, ...],
     ) -> _Plan:
         """A plan by an algorithm that can be used on this machine; by NumPy where there is none."""
-        while not self.gave_up:
+        while not self._left_out or self.choices:
             try:
                 return self._make_plan(shape, strides, is_aligned, padding, out_size)
             except machine.Unusable as found:
@@ -253,7 +252,7 @@ class CompiledLayer:
                 self._leave_out(found)
         from polyconv.run.numpy_engine import NumpyEngine
 
-        out_shape, dtype = self.problem.out_shape(shape[0], out_size), self.problem.numpy_dtype()
+        out_shape, dtype = self.problem.out_shape(shape[0], out_size), self._dtype
         algorithm, tile = self._candidates(self.problem)[0]
         sizes = self.sizes(shape, padding, out_size)
         engine = NumpyEngine(f"no compiled algorithm is left: {'; '.join(self._findings())}")
@@ -277,27 +276,30 @@ class CompiledLayer:
     def _make_plan(
         self,
         shape: tuple[int, ...],
-        strides: tuple[int, ...],
+        strides: tuple[int, ...] | None,
         is_aligned: bool,
         padding: Pads,
         out_size: tuple[int, ...],
     ) -> _Plan:
-        problem, item = self.problem, self.problem.numpy_dtype().itemsize
+        problem, item = self.problem, self._dtype.itemsize
         in_size = shape[1:-1] if problem.layout == "channels_last" else shape[2:]
         if problem.layout == "channels_first" and set(in_size) == {1} == set(out_size) and self._as_pixels is not None:
-            in_last, strides_last = (shape[0], *in_size, shape[1]), (strides[0], *strides[2:], strides[1])
+            in_last, strides_last = (shape[0], *in_size, shape[1]), strides and (strides[0], *strides[2:], strides[1])
             plan = self._as_pixels._plan(in_last, strides_last, is_aligned, padding, out_size)
             if plan.instead is None:
                 out_shape = problem.out_shape(shape[0], out_size)
-                return plan._replace(out_shape=out_shape, allocate=buffers.allocator(out_shape, problem.numpy_dtype()))
-        given = Sizes(shape[0], in_size, padding, out_size, tuple(stride // item for stride in strides))
+                return plan._replace(out_shape=out_shape, allocate=buffers.allocator(out_shape, self._dtype))
+        elements = tuple([stride // item for stride in strides]) if strides else _dense_strides(shape)
+        given = Sizes(shape[0], in_size, padding, out_size, elements)
         algorithm, tile, threads, seconds, measured = self.choose(given)
         if threads > 1:
             pool.rouse(threads)  # while the rest is planned
-        fits = is_aligned and not any(stride % item for stride in strides) and algorithm.reads(problem, given)
+        fits = is_aligned  # a contiguous array is read by every kernel
+        if strides and is_aligned:
+            fits = not any(stride % item for stride in strides) and algorithm.reads(problem, given)
         sizes = given if fits else _contiguous(given, shape)
         out_shape = problem.out_shape(shape[0], out_size)
-        allocate = buffers.allocator(out_shape, problem.numpy_dtype())
+        allocate = buffers.allocator(out_shape, self._dtype)
         if 0 in out_shape:
             return _Plan(algorithm, tile, sizes, None, None, out_shape, allocate, False, 1, 0.0)
         schedule = algorithm.schedule(problem, tile, self.target, sizes, threads)
@@ -341,19 +343,20 @@ class CompiledLayer:
         if choice is not None and found is not None:
             seconds = choice.seconds * choice.threads if choice.measured else choice.seconds
             return *found, choice.threads, seconds, choice.measured
-        costs = [
-            found.cost(self.problem, tile, self.target, sizes, 1) + self.packing(found, tile)
-            for found, tile in self.choices
-        ]
-        place = min(range(len(costs)), key=costs.__getitem__)
+        problem, target, costs = self.problem, self.target, []
+        for asked, tile in self.choices:
+            cost = asked.cost(problem, tile, target, sizes, 1)
+            costs.append(cost if self.packs_once else cost + self.packing(asked, tile))
+        place = costs.index(min(costs))
         algorithm, best = self.choices[place]
+        most = KEEP_TILE * costs[place]
         for number, (other, tile) in enumerate(self.choices):  # a tile at hand, where that costs little: the same bits
-            alike = other is algorithm and other.rounding(tile) == algorithm.rounding(best)
-            if alike and (other.name, tile) in self._packed and costs[number] < KEEP_TILE * costs[place]:
+            at_hand = other is algorithm and costs[number] < most and (other.name, tile) in self._packed
+            if at_hand and (number == place or other.rounding(tile) == other.rounding(best)):
                 place = number
                 break
         tile = self.choices[place][1]
-        seconds = costs[place] - self.packing(algorithm, tile)
+        seconds = costs[place] if self.packs_once else costs[place] - self.packing(algorithm, tile)
         threads = self.threads_for(seconds)
         if self._known is not None and not self._known:  # the first shape of a layer not seen before
             made = Choice(algorithm.name, str(tile), threads, seconds)
@@ -383,15 +386,15 @@ class CompiledLayer:
     def _call(
         self, algorithm: Algorithm, tile: Hashable, schedule: Schedule, threads: int, seconds: float
     ) -> pool.Call:
-        functions = self.load(algorithm, tile)
+        key = (algorithm.name, tile)
+        found = self._at_hand.get(key)
+        if found is None:
+            functions, packed = self.load(algorithm, tile), self.pack(algorithm, tile)
+            found = self._at_hand[key] = functions, packed, pool.address(packed)
+        functions, packed, at = found
         phases = []
         for symbol, items in schedule.phases:
-            phases.append(pool.Phase(functions[symbol].address, items, items // (threads * GRABS), threads))
-        packed = self.pack(algorithm, tile)
-        key = (algorithm.name, tile)
-        at = self._packed_at.get(key)
-        if at is None:
-            at = self._packed_at[key] = pool.address(packed)
+            phases.append((functions[symbol].address, items, items // (threads * GRABS), threads))
         return pool.Call(
             phases,
             [0, at, 0, 0, *schedule.words[4:]],
@@ -460,6 +463,7 @@ class OneCallLayer(CompiledLayer):
     """
 
     max_shapes = 8  # there are many such layers, and all are kept
+    packs_once = False
     filled = (0, 1, 2)
     _as_pixels = None
 

@@ -167,50 +167,55 @@ def _idle_count() -> int:
 
 
 _made = itertools.count()
-_slabs: list[tuple[mmap.mmap, int, int]] = []  # at most one: a huge page, and where what is left starts and ends
+_slabs: list[tuple[mmap.mmap, int, int, int]] = []  # at most one: see `_new_slab`
 
 
 def _new_block(size: int) -> _Block:
     """A block that starts on a cache line, at another place in its page than the one before."""
     place = next(_made) % PLACES * 5 * LINE
-    memory = _cut_off(size + LINE + place) if LEAST_BYTES <= size <= HUGE_PAGE // 2 else None
-    if memory is None:
-        memory = np.empty(size + LINE + place, np.uint8)
+    if LEAST_BYTES <= size <= HUGE_PAGE // 2:
+        found = _cut_off(size + LINE + place)
+        if found is not None:
+            memory, at = found
+            return memory, -at % LINE + place, size
+    memory = np.empty(size + LINE + place, np.uint8)
     return memory, -memory.ctypes.data % LINE + place, size
 
 
-def _cut_off(size: int) -> _Raw | None:
-    """So many bytes of a huge page, whose memory goes with its last piece; None where there are no such pages.
+def _cut_off(size: int) -> tuple[_Raw, int] | None:
+    """So many bytes of a huge page, and their address; the page goes with its last piece. None where there is none.
 
     Pieces are not views of one array: NumPy would make that the base of results, not their piece.
     """
-    try:
-        found = _slabs.pop()  # nobody else sees it now
-    except IndexError:
-        found = None
-    if found is None or found[1] + size > found[2]:
+    found = None
+    if _slabs:
+        try:
+            found = _slabs.pop()  # nobody else sees it now
+        except IndexError:  # somebody was faster
+            found = None
+    if found is None or found[2] + size > found[3]:
         found = _new_slab()
     if found is None:
         return None
-    slab, start, end = found
-    piece = np.frombuffer(slab, np.uint8, size, start)
+    slab, at, start, end = found
     if not _slabs:
-        _slabs.append((slab, start + size, end))
-    return piece
+        _slabs.append((slab, at, start + size, end))
+    return np.frombuffer(slab, np.uint8, size, start), at + start
 
 
-def _new_slab() -> tuple[mmap.mmap, int, int] | None:
-    """A huge page that nothing has been written to: the mapping it lies in, where it starts there and ends."""
+def _new_slab() -> tuple[mmap.mmap, int, int, int] | None:
+    """A huge page nobody has written to: its mapping, the address of that, and where in it the page starts and ends."""
     advice = getattr(mmap, "MADV_HUGEPAGE", None)
     if advice is None:
         return None
     try:
         slab = mmap.mmap(-1, 2 * HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        start = -np.frombuffer(slab, np.uint8).ctypes.data % HUGE_PAGE
+        at = np.frombuffer(slab, np.uint8).ctypes.data
+        start = -at % HUGE_PAGE
         slab.madvise(advice, start, HUGE_PAGE)
     except (OSError, ValueError):  # no memory, or a system without huge pages
         return None
-    return slab, start, start + HUGE_PAGE
+    return slab, at, start, start + HUGE_PAGE
 
 
 # ---- very large blocks -----------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ class Call:
     """A call of machine code with everything but its arrays fixed; safe to use from many threads at once.
 
     Args:
-        phases: what to run, in order.
+        phases: what to run, in order: see `Phase`.
         words: the 64-bit arguments, shared by all phases. An array stands for the address of its first element and is
             kept alive.
         keep: what else the words point into, kept alive.
@@ -68,7 +68,7 @@ class Call:
 
     def __init__(
         self,
-        phases: Sequence[Phase],
+        phases: Sequence[tuple[int, int, int, int]],
         words: Sequence[int | Array],
         *,
         arrays: Sequence[int] = (),
