@@ -26,6 +26,10 @@ class Target:
 
     Sizes are in bytes. ``has_mask`` says that loads, stores and arithmetic take a mask register (AVX-512); otherwise
     masks are emulated. ``features`` is LLVM's list, ``+`` for present and ``-`` for absent.
+
+    ``slow_vectors``: a core starts one multiply-add or load of a whole vector a cycle, not two. So does Zen 4, whose
+    vectors of 64 bytes pass in two halves: loads and addresses hide behind the arithmetic. ``vector_rate``:
+    multiply-adds of whole vectors that a core starts in a second, about: what the cost models count in.
     """
 
     triple: str
@@ -39,9 +43,14 @@ class Target:
     l2_bytes: int
     l3_bytes: int
     cores: int
+    slow_vectors: bool = field(init=False, repr=False, compare=False)
+    vector_rate: float = field(init=False, repr=False, compare=False)
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        slow = self.cpu == "znver4" and self.vector_bytes == 64
+        object.__setattr__(self, "slow_vectors", slow)
+        object.__setattr__(self, "vector_rate", CLOCK if slow else 2 * CLOCK)
         sizes = (self.vector_bytes, self.vector_registers, self.l1_bytes, self.l2_bytes, self.l3_bytes, self.cores)
         object.__setattr__(self, "_hash", hash((self.triple, self.cpu, self.features, sizes)))
 
@@ -53,19 +62,6 @@ class Target:
     def arch(self) -> str:
         """First part of the triple: ``x86_64``, ``aarch64`` or ``arm64``."""
         return self.triple.split("-", 1)[0]
-
-    @property
-    def slow_vectors(self) -> bool:
-        """Does a core start one multiply-add or load of a whole vector a cycle, not two.
-
-        So does Zen 4, whose vectors of 64 bytes pass in two halves: loads and addresses hide behind the arithmetic.
-        """
-        return self.cpu == "znver4" and self.vector_bytes == 64
-
-    @property
-    def vector_rate(self) -> float:
-        """Multiply-adds of whole vectors that a core starts in a second, about: what the cost models count in."""
-        return CLOCK if self.slow_vectors else 2 * CLOCK
 
     def code_key(self) -> str:
         """What of the target the bytes of an object depend on."""

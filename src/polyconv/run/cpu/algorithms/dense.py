@@ -540,10 +540,17 @@ def turns(blocks: Blocks, positions: int) -> int:
 
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
     """Seconds: multiply-adds at the machine's rate, rounded up to whole vectors."""
+    taps, channels, each = _each_position(problem, tile, target)
+    steps = sizes.positions * taps * channels * each * problem.groups
+    return steps * share_on_data(problem, sizes) / target.vector_rate / threads
+
+
+@lru_cache(maxsize=256)
+def _each_position(problem: Problem, tile: Tile, target: Target) -> tuple[float, int, float]:
+    """Taps, input channels of a group, and what one term of all of a group's sums takes for one position of a tile."""
     taps = prod(problem.kernel_size) / (prod(problem.stride) if problem.op == "conv_transpose" else 1)
     each = turns(blocks_of(problem, tile, target), tile.positions) / tile.positions
-    steps = sizes.positions * taps * (problem.in_channels // problem.groups) * each * problem.groups
-    return steps * share_on_data(problem, sizes) / target.vector_rate / threads
+    return taps, problem.in_channels // problem.groups, each
 
 
 DENSE = Algorithm("dense", fits, variants, emit, pack, schedule, cost, reads=pixels_contiguous)

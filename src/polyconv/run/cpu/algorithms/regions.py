@@ -28,6 +28,7 @@ OUTSIDE = 130  # what a tile takes besides its products, in products of one posi
 WORTH = 0.97  # regions must save this much of the time
 TRIED = 0.92  # where more of a convolution's terms read data, cutting was never worth it: not worked out
 MOST_REGIONS = 64
+FEW_TAPS = 32  # of an axis, up to which asking each takes less time than the closed form
 
 
 class Grids(NamedTuple):
@@ -58,7 +59,11 @@ def share_on_data(problem: Problem, sizes: Sizes, axes: int | None = None) -> fl
         return share
     facts = (problem.kernel_size, problem.stride, problem.dilation, sizes.padding, sizes.in_size, sizes.out_size)
     for kernel, stride, dilation, (before, after), size, out in list(zip(*facts, strict=True))[:axes]:
-        if out and (before > 0 or after > 0):
+        if not out or not (before > 0 or after > 0):
+            continue
+        if kernel <= FEW_TAPS:
+            share *= _on_data(range(-before, kernel * dilation - before, dilation), stride, out, size)
+        else:
             share *= Axis(kernel, stride, dilation, before, after).taps_on_data(size, out) / (kernel * out)
     return share
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from polyconv.run.cpu.algorithms.record import ceil_div
-
 
 def tile_starts(outputs: Sequence[int], dilations: Sequence[int], out_size: Sequence[int]) -> list[list[int]]:
     """The first output position of each tile along each axis; dilated axes picture by interleaved picture.
@@ -39,7 +37,10 @@ def tile_counts(outputs: Sequence[int], dilations: Sequence[int], out_size: Sequ
         >>> tile_counts((4, 2), (1, 2), (9, 5))
         [3, 3]
     """
-    return [
-        sum(ceil_div(size - rest, dilation * count) for rest in range(min(dilation, size))) if count > 1 else size
-        for count, dilation, size in zip(outputs, dilations, out_size, strict=True)
-    ]
+    found = []
+    for count, dilation, size in zip(outputs, dilations, out_size, strict=True):
+        if count > 1:
+            least, longer = divmod(size, dilation)  # of the interleaved pictures so many have a position more
+            size = (dilation - longer) * -(-least // count) + longer * -(-(least + 1) // count)
+        found.append(size)
+    return found

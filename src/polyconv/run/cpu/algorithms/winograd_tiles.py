@@ -92,9 +92,12 @@ def variants(problem: Problem, target: Target) -> Sequence[Tile]:
     return list(dict.fromkeys(found))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Shape:
-    """What follows from a problem and a tile: the short convolutions, points, summed taps, channels and blocks."""
+    """What follows from a problem and a tile: the short convolutions, points, summed taps, channels and blocks.
+
+    There is one of each (`shape_of_tiles`), so that what is remembered of it is found without comparing.
+    """
 
     problem: Problem
     tile: Tile
@@ -114,7 +117,7 @@ class Shape:
     @cached_property
     def grid(self) -> tuple[int, ...]:
         """Points along each axis; 1 for a summed one."""
-        return tuple(found.points if found else 1 for found in self.short)
+        return tuple([m + r - 1 if m else 1 for m, r in zip(self.tile.outputs, self.problem.kernel_size, strict=True)])
 
     @cached_property
     def points(self) -> int:
@@ -331,6 +334,16 @@ def cut_work(shape: Shape, target: Target, tiles: int, run: int, threads: int) -
     return _cut(shape, target, tiles, block, chunk, together, threads)
 
 
+def _least_seconds(shape: Shape, target: Target, tiles: int) -> float:
+    """What no way of cutting the work takes less than, of all threads together: the terms of `_model` that add up.
+
+    All of them are products and transforms of every point; the share of a millionth is for rounding.
+    """
+    each = shape.depth * shape.vectors / (PRODUCTS * target.vector_rate)
+    each += TRANSFORM * shape.row / shape.lanes * shape.clusters + INVERSE * shape.vectors
+    return tiles * shape.points * each * (1 - 1e-6)
+
+
 def _block(tiles: int, run: int, most: int, share: int) -> int:
     """Tiles of a block: whole runs, up to about ``most`` tiles, as many blocks for each of ``share``."""
     most = most if most > run else run
@@ -395,20 +408,20 @@ def reason(shape: Shape, tiles: int, work: Cut, more: str = "") -> str:
 
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
     """Seconds of the threads together: products, transforms, and reading U once for each block of tiles."""
-    several = max(threads, 2)
-    seconds, usual = _seconds(problem, tile, target, sizes, several), shape_of_tiles(problem, tile, target).usual
-    if usual != tile:
-        usually = _seconds(problem, usual, target, sizes, several)
+    several, shape = max(threads, 2), shape_of_tiles(problem, tile, target)
+    tiles = sizes.batch * product(tile_counts(shape.outputs, problem.dilation, sizes.out_size))
+    if shape.usual == tile:
+        seconds = cut_work(shape, target, tiles, 1, several).seconds * several
+    else:
+        usual = shape_of_tiles(problem, shape.usual, target)
+        count = sizes.batch * product(tile_counts(usual.outputs, problem.dilation, sizes.out_size))
+        usually = cut_work(usual, target, count, 1, several).seconds * several
+        seconds = _least_seconds(shape, target, tiles)
+        if usually >= UNUSUAL * seconds:
+            seconds = cut_work(shape, target, tiles, 1, several).seconds * several
         if usually < UNUSUAL * seconds:
             seconds = 1.001 * usually  # not instead of it
     return beside_exact(problem, seconds, threads)
-
-
-def _seconds(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
-    """Seconds of all threads together."""
-    shape = shape_of_tiles(problem, tile, target)
-    tiles = sizes.batch * product(tile_counts(shape.outputs, problem.dilation, sizes.out_size))
-    return cut_work(shape, target, tiles, 1, threads).seconds * threads
 
 
 def beside_exact(problem: Problem, seconds: float, threads: int) -> float:
