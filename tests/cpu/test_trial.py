@@ -55,7 +55,7 @@ def broken(name: str, written: list) -> Algorithm:
         written.append(name)
         return real(name).emit(other(problem), tile, target)
 
-    return replace(real(name), emit=emit)
+    return real(name)._replace(emit=emit)
 
 
 def breaking(monkeypatch, *names: str) -> list:
@@ -170,7 +170,7 @@ def test_code_that_cannot_be_made_is_left_out_and_named(emit, message, monkeypat
     first = CompiledEngine(threads=1).prepare(PROBLEM, *weights).explain(SHAPE, PADS, OUT).split()[0]
     forget(monkeypatch)
     monkeypatch.setenv("POLYCONV_CACHE_DIR", str(trial.cache.folder()) + "-other")
-    found = {first: replace(real(first), emit=emit)}
+    found = {first: real(first)._replace(emit=emit)}
     monkeypatch.setattr(algorithms, "algorithm", lambda name: found.get(name) or real(name))
     layer = CompiledEngine(threads=1).prepare(PROBLEM, *weights)
     with pytest.warns(RuntimeWarning, match=rf"in_channels=24, .*could not be made.*algorithm {first}.*{message}"):
@@ -183,7 +183,7 @@ def test_code_that_cannot_be_made_is_left_out_and_named(emit, message, monkeypat
 def test_a_network_says_that_numpy_runs_where_no_code_can_be_made(monkeypatch):
     net = pc.network("conv 3x3 8 same reflect | conv 3x3 8 same")
     model = net.bind(net.weights(in_channels=8, seed=2))
-    monkeypatch.setattr(algorithms, "algorithm", lambda name: replace(real(name), emit=failing))
+    monkeypatch.setattr(algorithms, "algorithm", lambda name: real(name)._replace(emit=failing))
     x = np.random.default_rng(1).standard_normal((1, 8, 14, 18)).astype(np.float32)
     with pytest.warns(RuntimeWarning, match="could not be made"):
         made = model(x)

@@ -9,7 +9,7 @@ the engine takes it where the algorithm fits the problem and has such a tile, an
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from polyconv.run.cpu import cache
 from polyconv.run.cpu.target import Target
@@ -20,8 +20,7 @@ MAX_ENTRIES = 64  # shapes of one problem; measured ones are kept longest
 ONCE = " once"  # ends the names of shapes whose weights are packed at each call
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """What runs a shape. ``seconds`` are expected (on one thread) or measured (on ``threads``)."""
 
     algorithm: str

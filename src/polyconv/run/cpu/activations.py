@@ -14,16 +14,15 @@ Mathematics of Computation 36, 1981), f interpolated at Chebyshev nodes over the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import factorial, log, sqrt
+from typing import NamedTuple
 
 from polyconv.run.cpu.emit import Kernel, Value, lanes_of, vector_of
 
 LEAKY_SLOPE = 0.01
 
 
-@dataclass(frozen=True)
-class _Format:
+class _Format(NamedTuple):
     """What a floating-point format needs: its integer, and ln 2 in two parts (the first times n is exact)."""
 
     integer: str

@@ -8,8 +8,6 @@ pixel, for taps on padding to point at.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from polyconv.run.cpu.algorithms.record import aligned, ceil_div
@@ -17,14 +15,11 @@ from polyconv.run.cpu.emit import Kernel, Value
 from polyconv.run.problem import Array, Problem
 
 
-@dataclass(frozen=True, slots=True)
 class Blocks:
     """How one group's output channels are cut: ``full`` blocks of ``main`` vectors, then one of ``tail`` (or none)."""
 
-    channels: int
-    main: tuple[int, ...]
-    full: int
-    tail: tuple[int, ...]
+    def __init__(self, channels: int, main: tuple[int, ...], full: int, tail: tuple[int, ...]) -> None:
+        self.channels, self.main, self.full, self.tail = channels, main, full, tail
 
     @property
     def count(self) -> int:

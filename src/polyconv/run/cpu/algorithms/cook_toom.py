@@ -9,15 +9,17 @@ Source: Lavin and Gray, "Fast algorithms for convolutional neural networks" (arX
 
 from __future__ import annotations
 
-from fractions import Fraction
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-POINTS = tuple(map(Fraction, ("0", "1", "-1", "1/2", "-1/2", "2", "-2", "3/4", "-3/4", "4/3", "-4/3")))
-FOUR = tuple(map(Fraction, ("0", "1/2", "-1", "2")))  # half the error of 0, 1, -1, 1/2 in F(3, 3)
-FIVE = tuple(map(Fraction, ("0", "1", "-1", "2", "-1/2")))  # 0.6 times the error of 0, 1, -1, 2, -2 in F(4, 3)
+if TYPE_CHECKING:
+    from fractions import Fraction
 
-Matrix = tuple[tuple[Fraction, ...], ...]
+POINTS = ("0", "1", "-1", "1/2", "-1/2", "2", "-2", "3/4", "-3/4", "4/3", "-4/3")
+FOUR = ("0", "1/2", "-1", "2")  # half the error of 0, 1, -1, 1/2 in F(3, 3)
+FIVE = ("0", "1", "-1", "2", "-1/2")  # 0.6 times the error of 0, 1, -1, 2, -2 in F(4, 3)
+
+Matrix: TypeAlias = "tuple[tuple[Fraction, ...], ...]"
 
 
 class ShortConvolution(NamedTuple):
@@ -46,10 +48,12 @@ def short_convolution(outputs: int, taps: int) -> ShortConvolution:
         >>> [[int(number) for number in row] for row in short_convolution(2, 3).inverse]
         [[1, 1, 1, 0], [0, 1, -1, 1]]
     """
+    from fractions import Fraction  # 2 ms, which comparing algorithms need not wait for
+
     count = outputs + taps - 2
     if count > len(POINTS):
         raise ValueError(f"F({outputs}, {taps}) needs {count} points, at most {len(POINTS)} keep rounding errors small")
-    points = {len(FOUR): FOUR, len(FIVE): FIVE}.get(count, POINTS[:count])
+    points = tuple(map(Fraction, {len(FOUR): FOUR, len(FIVE): FIVE}.get(count, POINTS[:count])))
     rows, kernel = [], []
     for place, point in enumerate(points):
         others = [other for number, other in enumerate(points) if number != place]
@@ -68,6 +72,8 @@ def short_convolution(outputs: int, taps: int) -> ShortConvolution:
 
 def _polynomial(roots: list[Fraction]) -> list[Fraction]:
     """Coefficients, lowest power first, of the product of (x - root)."""
+    from fractions import Fraction
+
     found = [Fraction(1)]
     for root in roots:
         found = [

@@ -22,7 +22,6 @@ Every output is bias + the sum over taps, then input channels, as in ``dense``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from math import prod
@@ -114,8 +113,7 @@ def emit(problem: Problem, tile: Tile, target: Target) -> str:
     return _NearKernel(problem, tile, target).write()
 
 
-@dataclass(frozen=True)
-class _Row:
+class _Row(NamedTuple):
     """One output row: its picture's and its taps' place, and which terms meet data along the outer axes."""
 
     source: Value  # the pixel that the first tap of position 0 would read, were all taps on data

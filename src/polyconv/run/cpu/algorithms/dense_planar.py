@@ -11,7 +11,6 @@ Rows of a strip lie a dilation apart, so that a dilated kernel needs no more of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from math import gcd, prod
 from typing import NamedTuple
@@ -71,14 +70,11 @@ def emit(problem: Problem, tile: Tile, target: Target) -> str:
     return PlanarKernel(problem, tile, target).write()
 
 
-@dataclass(frozen=True)
 class StripPart:
     """What of one axis an item covers: its first output position, how many, and where its input starts and ends."""
 
-    first: Value
-    count: Value
-    low: Value
-    units: Value
+    def __init__(self, first: Value, count: Value, low: Value, units: Value) -> None:
+        self.first, self.count, self.low, self.units = first, count, low, units
 
 
 class PlanarKernel(DenseKernel):

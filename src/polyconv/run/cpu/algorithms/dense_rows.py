@@ -15,7 +15,6 @@ Every output is bias + the sum over taps, then input channels, as in ``dense``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 from typing import NamedTuple
@@ -109,14 +108,11 @@ def emit(problem: Problem, tile: Tile, target: Target) -> str:
     return _RowsKernel(problem, tile, target).write()
 
 
-@dataclass(frozen=True)
 class _Place:
     """A tile: its first position in the row, how many positions and vectors, and where its output goes."""
 
-    start: Value
-    count: Value
-    vectors: Value
-    out: Value
+    def __init__(self, start: Value, count: Value, vectors: Value, out: Value) -> None:
+        self.start, self.count, self.vectors, self.out = start, count, vectors, out
 
 
 class _RowsKernel:

@@ -17,7 +17,6 @@ Source: Nussbaumer, "Fast Fourier Transform and Convolution Algorithms" (Springe
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from math import cos, isqrt, pi, sin
 
@@ -75,17 +74,14 @@ def split(count: int) -> tuple[int, int]:
     return a, count // a
 
 
-@dataclass(frozen=True, slots=True)
 class Long:
     """A complex transform of a * b numbers: b transforms of a, turns by a table, a transforms of b.
 
     ``table`` points to `turns`, ``room`` to scratch for all numbers.
     """
 
-    k: Kernel
-    count: int
-    table: Value
-    room: Value
+    def __init__(self, k: Kernel, count: int, table: Value, room: Value) -> None:
+        self.k, self.count, self.table, self.room = k, count, table, room
 
     def forward(self, load: Callable[[Index], Complex], store: Callable[[Index, Complex], None]) -> None:
         """Read every number once, then write every number once: they may lie in the same place."""

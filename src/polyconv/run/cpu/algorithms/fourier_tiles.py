@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
@@ -94,13 +93,11 @@ def tiles_of(problem: Problem, target: Target) -> tuple[Tile, ...]:
     return tuple(tile for _, tile in sorted(found, key=lambda pair: (pair[0], pair[1].lengths)))
 
 
-@dataclass(frozen=True)
 class Shape:
     """What follows from a problem and a tile: frequencies, channels, blocks, and the places of things in memory."""
 
-    problem: Problem
-    tile: Tile
-    lanes: int
+    def __init__(self, problem: Problem, tile: Tile, lanes: int) -> None:
+        self.problem, self.tile, self.lanes = problem, tile, lanes
 
     @cached_property
     def moved(self) -> list[int]:

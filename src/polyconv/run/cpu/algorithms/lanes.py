@@ -15,7 +15,6 @@ together, in the order of the inputs they read.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd, prod
 from typing import NamedTuple
@@ -42,17 +41,14 @@ REMAINDER = (
 
 
 # ---- geometry ------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True, slots=True)
 class Blocks:
-    """``full`` blocks of ``per_block`` groups, then one of ``rest`` groups (or none)."""
+    """``full`` blocks of ``per_block`` groups, each of so many inputs and outputs, then one of ``rest`` (or none)."""
 
-    inputs: int  # of a group
-    outputs: int
-    per_block: int
-    full: int
-    rest: int
-    lanes: int
-    rest_lanes: int
+    def __init__(
+        self, inputs: int, outputs: int, per_block: int, full: int, rest: int, lanes: int, rest_lanes: int
+    ) -> None:
+        self.inputs, self.outputs, self.per_block, self.full, self.rest = inputs, outputs, per_block, full, rest
+        self.lanes, self.rest_lanes = lanes, rest_lanes
 
     @property
     def count(self) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -20,7 +19,6 @@ from polyconv.run.problem import Pads, Problem
 Row = tuple[int, ...]
 
 
-@dataclass(frozen=True, eq=False)
 class OutputPhases:
     """All phases of one problem and padding, whatever the sizes.
 
@@ -29,12 +27,11 @@ class OutputPhases:
     ``in_step`` + shift; output position = grid position * ``out_step`` + first.
     """
 
-    first: tuple[Row, ...]
-    starts: Row
-    numbers: Row
-    shifts: tuple[Row, ...]
-    in_step: Row
-    out_step: Row
+    def __init__(
+        self, first: tuple[Row, ...], starts: Row, numbers: Row, shifts: tuple[Row, ...], in_step: Row, out_step: Row
+    ) -> None:
+        self.first, self.starts, self.numbers, self.shifts = first, starts, numbers, shifts
+        self.in_step, self.out_step = in_step, out_step
 
     def grids(self, out_size: tuple[int, ...]) -> list[Row]:
         """Number of output positions of each phase along each axis: (phases, ndim)."""

@@ -14,7 +14,6 @@ how many positions the window has, from a table for each axis.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import product
 from math import inf, prod
 from typing import NamedTuple
@@ -173,14 +172,11 @@ class _Range(NamedTuple):
     high: Value
 
 
-@dataclass(frozen=True, slots=True)
 class _Row:
     """One row of outputs along the last axis."""
 
-    x: Value
-    out: Value
-    rows: tuple[_Range, ...]
-    count: Value | None
+    def __init__(self, x: Value, out: Value, rows: tuple[_Range, ...], count: Value | None) -> None:
+        self.x, self.out, self.rows, self.count = x, out, rows, count
 
 
 class _Last(_Pool):

@@ -32,7 +32,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 from typing import Any, NamedTuple, TypeAlias
@@ -142,8 +141,7 @@ def shape_of(problem: Problem, sizes: Sizes) -> tuple[int, ...]:
     return (sizes.batch, *sizes.in_size, problem.in_channels)
 
 
-@dataclass(frozen=True, slots=True)
-class Algorithm:
+class Algorithm(NamedTuple):
     """One way to compute a problem; see the module's text for what each part does."""
 
     name: str

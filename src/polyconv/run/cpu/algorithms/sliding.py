@@ -19,7 +19,6 @@ window's own grid; a transposed convolution is one job per output phase.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from itertools import product
 from typing import NamedTuple
 
@@ -150,12 +149,13 @@ class Slide:
             return
         k, (x_step, out_step, weights_step) = self.k, self.window.several
         with k.loop(0, self.w[COUNT], nonempty=True) as block:
-            moved = replace(
-                spot,
-                x=k.at(spot.x, block * x_step),
-                out=k.at(spot.out, block * out_step),
-                weights=k.at(spot.weights, block * weights_step),
-                bias=k.at(spot.bias, block * self.window.lanes),
+            moved = _Spot(
+                k.at(spot.x, block * x_step),
+                k.at(spot.out, block * out_step),
+                k.at(spot.weights, block * weights_step),
+                k.at(spot.bias, block * self.window.lanes),
+                spot.column,
+                spot.count,
             )
             self.body(moved, rows, group, inside)
 
@@ -304,21 +304,15 @@ def ceil_steps(k: Kernel, value: Value, divisor: int) -> Value:
     return (k.maximum(value, 0) + (divisor - 1)) // divisor
 
 
-@dataclass(frozen=True, slots=True)
 class _Rows:
     """A group of output rows: the first, and how many of them there are."""
 
-    place: Value
-    count: Value
+    def __init__(self, place: Value, count: Value) -> None:
+        self.place, self.count = place, count
 
 
-@dataclass(frozen=True, slots=True)
 class _Spot:
     """Where a tile lies: input and output of its first pixel, its first column, and how many pixels there are."""
 
-    x: Value
-    out: Value
-    weights: Value
-    bias: Value
-    column: Value
-    count: Value
+    def __init__(self, x: Value, out: Value, weights: Value, bias: Value, column: Value, count: Value) -> None:
+        self.x, self.out, self.weights, self.bias, self.column, self.count = x, out, weights, bias, column, count

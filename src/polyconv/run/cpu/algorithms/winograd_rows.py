@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
@@ -60,7 +59,6 @@ class Tile(NamedTuple):
     channels: int
 
 
-@dataclass(frozen=True)
 class RowShape(Shape):
     """A shape whose blocks of output channels are so many scalars."""
 

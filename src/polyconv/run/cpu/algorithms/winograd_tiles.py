@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
@@ -92,16 +91,14 @@ def variants(problem: Problem, target: Target) -> Sequence[Tile]:
     return list(dict.fromkeys(found))
 
 
-@dataclass(frozen=True, eq=False)
 class Shape:
     """What follows from a problem and a tile: the short convolutions, points, summed taps, channels and blocks.
 
     There is one of each (`shape_of_tiles`), so that what is remembered of it is found without comparing.
     """
 
-    problem: Problem
-    tile: Tile
-    lanes: int
+    def __init__(self, problem: Problem, tile: Tile, lanes: int) -> None:
+        self.problem, self.tile, self.lanes = problem, tile, lanes
 
     @cached_property
     def short(self) -> list[ShortConvolution | None]:
