@@ -66,7 +66,7 @@ def test_a_measured_choice_is_used_and_said():
 
 def test_a_planned_choice_never_replaces_a_measured_one():
     choices.remember(PROBLEM, host(), key(), MEASURED)
-    assert choices.remember(PROBLEM, host(), key(), dataclasses.replace(MEASURED, measured=False, tile="x"))
+    assert choices.remember(PROBLEM, host(), key(), MEASURED._replace(measured=False, tile="x"))
     assert choices.recall(PROBLEM, host())[key()] == MEASURED
 
 
@@ -82,7 +82,7 @@ def test_a_planned_choice_never_replaces_a_measured_one():
 def test_a_choice_that_makes_no_sense_is_planned_anew(wrong):
     expected = explained()
     name, tile = slowest(prepared())
-    choices.remember(PROBLEM, host(), key(), dataclasses.replace(Choice(name, tile, 2, 1e-6, True), **wrong))
+    choices.remember(PROBLEM, host(), key(), Choice(name, tile, 2, 1e-6, True)._replace(**wrong))
     assert explained() == expected
 
 
@@ -112,7 +112,7 @@ def test_another_machine_has_other_choices():
 def test_entries_are_bounded_and_measured_ones_stay():
     choices.remember(PROBLEM, host(), key(), MEASURED)
     for number in range(choices.MAX_ENTRIES + 5):
-        choices.remember(PROBLEM, host(), f"shape {number}", dataclasses.replace(MEASURED, measured=False))
+        choices.remember(PROBLEM, host(), f"shape {number}", MEASURED._replace(measured=False))
     known = choices.recall(PROBLEM, host())
     assert len(known) == choices.MAX_ENTRIES
     assert known[key()] == MEASURED

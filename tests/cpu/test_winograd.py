@@ -11,7 +11,7 @@ import oracle
 from cpu import forced
 from cpu.forced import TARGETS, Layer
 from polyconv.run.cpu.algorithms import winograd, winograd_planar, winograd_rows, winograd_tiles
-from polyconv.run.cpu.algorithms.cook_toom import short_convolution
+from polyconv.run.cpu.algorithms.cook_toom import kernel_matrix, short_convolution
 from polyconv.run.cpu.target import host
 from polyconv.run.plan import CompiledEngine
 from polyconv.run.problem import Problem
@@ -178,6 +178,7 @@ def test_short_convolutions_are_exact(outputs, taps):
     products = [a * b for a, b in zip(times(found.kernel, kernel), times(found.data, data), strict=True)]
     wanted = [sum(data[n + k] * kernel[k] for k in range(taps)) for n in range(outputs)]
     assert times(found.inverse, products) == wanted
+    assert kernel_matrix(outputs, taps) == [[float(number) for number in row] for row in found.kernel]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import numpy as np
 
 from polyconv.geometry import product
 from polyconv.run.cpu.algorithms.blocks import CACHE_LINE, Blocks, cut, taps_first
-from polyconv.run.cpu.algorithms.cook_toom import ShortConvolution, short_convolution
+from polyconv.run.cpu.algorithms.cook_toom import ShortConvolution, kernel_matrix, short_convolution
 from polyconv.run.cpu.algorithms.record import Sizes, aligned, ceil_div
 from polyconv.run.cpu.algorithms.tiles import tile_counts
 from polyconv.run.cpu.target import Target
@@ -109,7 +109,8 @@ class Shape:
     @cached_property
     def transforms(self) -> list[Array]:
         """What transforms the weights along each short axis: [point][tap]."""
-        return [np.array([[float(number) for number in row] for row in found.kernel]) for found in self.short if found]
+        taps = self.problem.kernel_size
+        return [np.array(kernel_matrix(m, r), float) for m, r in zip(self.tile.outputs, taps, strict=True) if m]
 
     @cached_property
     def grid(self) -> tuple[int, ...]:
@@ -230,7 +231,7 @@ def pack_points(shape: Shape, weight: Array, bias: Array | None) -> Array:
     problem = shape.problem
     blocks, groups, inputs, ndim = shape.blocks, problem.groups, problem.in_channels // problem.groups, problem.ndim
     taps = taps_first(problem, weight).reshape(groups, *problem.kernel_size, inputs, blocks.channels)
-    order = sorted(range(ndim), key=lambda axis: shape.short[axis] is None)  # the transformed axes first
+    order = sorted(range(ndim), key=lambda axis: not shape.tile.outputs[axis])  # the transformed axes first
     taps = taps.transpose(0, *(1 + axis for axis in order), ndim + 1, ndim + 2)
     biases = groups * blocks.lanes
     size = biases + groups * shape.points * shape.depth * blocks.lanes
