@@ -199,6 +199,8 @@ FORCED = {
     "dense_turned": ("conv 3x3 20 same dilation 2 relu", "channels_first"),
     "depthwise": ("depthwise 5x5 same", "channels_first"),
     "grouped": ("conv 3x3 24 groups 6 same", "channels_first"),
+    "in_place": ("conv 3x3 9 groups 3 same relu", "channels_last"),
+    "in_place_planar": ("conv 3x3 7 stride 2 padding 1 relu", "channels_first"),
     "planes": ("depthwise 3x3 stride 2 padding 1", "channels_first"),
     "pooling": ("avgpool 3x3 stride 2 padding 1", "channels_first"),
     "subpixel": ("transposed 6x6 1 stride 3 padding 2", "channels_first"),

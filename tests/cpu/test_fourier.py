@@ -197,7 +197,8 @@ def test_it_is_chosen_where_it_saves_much(layout):
 
 @pytest.mark.parametrize("layout", ["channels_last", "channels_first"])
 def test_large_depthwise_kernels_take_it_and_small_ones_do_not(layout):
-    for taps, name in ((31, "fourier_depthwise"), (5, "depthwise")):
+    small = "depthwise" if layout == "channels_last" else "planes"
+    for taps, name in ((31, "fourier_depthwise"), (5, small)):
         problem = Problem("conv", 32, 32, (taps, taps), (1, 1), (1, 1), 32, True, None, "float32", layout)
         shape = (1, 56, 56, 32) if layout == "channels_last" else (1, 32, 56, 56)
         layer = CompiledEngine().prepare(problem, np.zeros(problem.weight_shape(), np.float32), None)

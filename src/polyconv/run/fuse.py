@@ -18,7 +18,7 @@ from math import gcd, lcm, prod
 import numpy as np
 
 from polyconv.run.cpu import buffers, chain, machine, pool
-from polyconv.run.cpu.algorithms.record import Phase, Sizes, ceil_div
+from polyconv.run.cpu.algorithms.record import Phase, Sizes, ceil_div, in_words
 from polyconv.run.plan import HOLD_GIL_SECONDS, ONE_THREAD_SECONDS, CompiledLayer
 from polyconv.run.problem import Array, Pads
 
@@ -49,7 +49,7 @@ class Member:
     @cached_property
     def chosen(self) -> tuple[float, chain.Link, bool]:
         """Seconds on one thread, the link (the algorithm that runs the layer by itself as well), and if measured."""
-        algorithm, tile, _, seconds, measured = self.layer.choose(self.sizes)
+        algorithm, tile, _, seconds, measured, _ = self.layer.choose(self.sizes)
         problem = self.layer.problem
         return seconds, chain.Link(problem, self.sizes.in_size, self.padding, self.out_size, algorithm, tile), measured
 
@@ -258,7 +258,7 @@ class CompiledChain:
         """A line for each layer; ``names`` of the stages."""
         program, bands = self.program, self.bands
         axis = "positions" if len(self.members[0].out_size) == 1 else "rows"
-        memory = bands.threads * program.scratch_bytes / 1024
+        memory = in_words(bands.threads * pool.rounded(program.scratch_bytes))
         again = max(0.0, 100 * (program.computed - 1))
         lines = []
         for number, (name, member) in enumerate(zip(names, self.members, strict=True)):
@@ -270,7 +270,7 @@ class CompiledChain:
             lines.append(
                 f"{how}fused with the next layer{'s' if len(names) > 2 else ''} ({', '.join(names[1:])}): bands of "
                 f"{program.rows} {axis}, {program.runs} run(s) a picture, {bands.threads} thread(s), "
-                f"{memory:.0f} KiB of workspace, expected {bands.seconds * 1e6:.0f} us instead of "
+                f"{memory} of workspace, expected {bands.seconds * 1e6:.0f} us instead of "
                 f"{bands.apart * 1e6:.0f}: what is between the layers stays in a buffer of "
                 f"{program.buffer_bytes / 1024:.0f} KiB, {again:.0f} % of it computed twice "
                 f"(compiled for this machine)"

@@ -13,6 +13,7 @@ import threading
 import warnings
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
+from math import inf
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ import numpy as np
 from polyconv.run import choices
 from polyconv.run.choices import Choice
 from polyconv.run.cpu import algorithms, buffers, machine, pool
-from polyconv.run.cpu.algorithms.record import Algorithm, Schedule, Sizes
+from polyconv.run.cpu.algorithms.record import Algorithm, Schedule, Sizes, allowance, in_words, keeps_to_memory
 from polyconv.run.cpu.target import Target, host
 from polyconv.run.problem import Array, Pads, Prepared, Problem
 
@@ -29,6 +30,7 @@ ONE_THREAD_SECONDS = 3.5e-6  # work below this stays on the caller's thread: a f
 HOLD_GIL_SECONDS = 4e-6  # work below this keeps the interpreter lock: handing it over costs more
 KEEP_TILE = 1.15  # a tile whose code is at hand is kept unless another saves more than this
 PACKING_COUNTS = 2.0  # times: one thread packs while others, which share the rest of the work, wait
+ITS_THREADS = 2  # with so many an algorithm must keep to its memory: which one runs never depends on the machine
 GRABS = 4  # each thread takes its share of a phase in about this many pieces
 
 
@@ -55,10 +57,10 @@ class CompiledEngine:
         target: Target | None = None,
         threads: int | None = None,
     ) -> None:
-        names = algorithms.NAMES
+        names = (*algorithms.NAMES, *algorithms.RESERVE)
         if algorithm is not None and algorithm not in names:
             raise ValueError(f"algorithm {algorithm!r} is not known; choose one of {', '.join(names)}, or none.")
-        self.names = names if algorithm is None else (algorithm,)
+        self.names = algorithms.NAMES if algorithm is None else (algorithm,)
         self.tile, self.target, self.threads = tile, target, threads
         self._is_free = algorithm is None and tile is None
 
@@ -133,6 +135,17 @@ class _Plan(NamedTuple):
     instead: Prepared | None = None  # runs in place of machine code
 
 
+class Chosen(NamedTuple):
+    """What runs a shape: ``seconds`` are those of one thread's work."""
+
+    algorithm: Algorithm
+    tile: Hashable
+    threads: int
+    seconds: float
+    measured: bool = False
+    schedule: Schedule | None = None  # for the sizes as `CompiledLayer.readable` gives them, where it was needed
+
+
 class CompiledLayer:
     """A problem with its weights; see `polyconv.run.problem.Prepared`."""
 
@@ -161,6 +174,7 @@ class CompiledLayer:
         self._at_hand: dict[tuple[str, Hashable], tuple[dict[str, machine.Function], Array, int]] = {}
         self._plans: dict[tuple[object, ...], _Plan] = {}
         self._lock = threading.Lock()
+        self._latest: tuple[Sizes, Chosen] | None = None
         self._left_out: dict[str, str] = {}  # algorithms that cannot be used here -> what was found
 
     def __call__(self, x: Array, padding: Pads, out_size: tuple[int, ...]) -> Array:
@@ -199,10 +213,10 @@ class CompiledLayer:
             return plan.instead.explain(in_shape, padding, out_size)
         if plan.schedule is None:
             return "nothing to compute: the output is empty"
-        memory = plan.schedule.workspace_bytes + plan.threads * plan.schedule.scratch_bytes
+        memory = in_words(plan.schedule.memory(plan.threads))
         how = "measured" if plan.measured else "expected"
         return (
-            f"{plan.algorithm.name} {plan.tile}, {plan.threads} thread(s), {memory / 1024:.0f} KiB of workspace, "
+            f"{plan.algorithm.name} {plan.tile}, {plan.threads} thread(s), {memory} of workspace, "
             f"{how} {plan.seconds * 1e6:.0f} us: {plan.schedule.reason}"
             f"{''.join(f'; {finding}' for finding in self._findings())} (compiled for this machine)"
         )
@@ -269,7 +283,7 @@ class CompiledLayer:
         """Plan without an algorithm from now on."""
         name = found.algorithm
         with self._lock:
-            self._left_out[name] = found.finding
+            self._left_out[name], self._latest = found.finding, None
             self.choices = [pair for pair in self.choices if pair[0].name != name]
             self._known = {shape: one for shape, one in (self._known or {}).items() if one.algorithm != name}
 
@@ -291,7 +305,7 @@ class CompiledLayer:
                 return plan._replace(out_shape=out_shape, allocate=buffers.allocator(out_shape, self._dtype))
         elements = tuple([stride // item for stride in strides]) if strides else _dense_strides(shape)
         given = Sizes(shape[0], in_size, padding, out_size, elements)
-        algorithm, tile, threads, seconds, measured = self.choose(given)
+        algorithm, tile, threads, seconds, measured, schedule = self.choose(given)
         if threads > 1:
             pool.rouse(threads)  # while the rest is planned
         fits = is_aligned  # a contiguous array is read by every kernel
@@ -302,7 +316,8 @@ class CompiledLayer:
         allocate = buffers.allocator(out_shape, self._dtype)
         if 0 in out_shape:
             return _Plan(algorithm, tile, sizes, None, None, out_shape, allocate, False, 1, 0.0)
-        schedule = algorithm.schedule(problem, tile, self.target, sizes, threads)
+        if schedule is None or (strides and sizes != self.readable(algorithm, given)):
+            schedule = algorithm.schedule(problem, tile, self.target, sizes, threads)
         call = self._call(algorithm, tile, schedule, threads, seconds)
         return _Plan(
             algorithm, tile, sizes, schedule, call, out_shape, allocate, not fits, threads, seconds / threads, measured
@@ -335,34 +350,97 @@ class CompiledLayer:
         """Threads for work that takes so long on one."""
         return 1 if seconds < ONE_THREAD_SECONDS else self.threads
 
-    def choose(self, sizes: Sizes) -> tuple[Algorithm, Hashable, int, float, bool]:
-        """Algorithm, tile, threads, seconds of one thread's work, and whether they were measured."""
+    def choose(self, sizes: Sizes) -> Chosen:
+        """What runs this shape: what was remembered, or the fastest by the models that keeps to its memory."""
+        if self._latest is not None and self._latest[0] == sizes:
+            return self._latest[1]
         shape = self._shape_key(sizes)
         choice = self._known.get(shape) if self._known else None
-        found = None if choice is None else self._find(choice)
-        if choice is not None and found is not None:
+        known = None if choice is None else self._find(choice)
+        if choice is not None and known is not None:
             seconds = choice.seconds * choice.threads if choice.measured else choice.seconds
-            return *found, choice.threads, seconds, choice.measured
+            return Chosen(*known, choice.threads, seconds, choice.measured)
+        found = self._fastest(sizes)
+        if self._known is not None:
+            self._latest = sizes, found
+            if not self._known:  # the first shape of a layer not seen before
+                made = Choice(found.algorithm.name, str(found.tile), found.threads, found.seconds)
+                choices.remember(self.problem, self.target, shape, made)
+                self._known[shape] = made
+        return found
+
+    def _fastest(self, sizes: Sizes) -> Chosen:
+        """By the models; what needs no memory joins in where the fastest does not keep to its own."""
+        ways = self.choices
+        costs = self._costs(ways, sizes)
+        best, least = None, inf  # the fastest of those with memory for one thread alone, and its time on ITS_THREADS
+        while (lowest := min(costs)) < least:
+            place = costs.index(lowest)
+            algorithm, tile = ways[place]
+            most = KEEP_TILE * lowest
+            for number, (other, its) in enumerate(ways):  # a tile at hand, where that costs little: the same bits
+                at_hand = other is algorithm and costs[number] < most and (other.name, its) in self._packed
+                if at_hand and (number == place or other.rounding(its) == other.rounding(tile)):
+                    place, tile = number, its
+                    break
+            seconds = costs[place] if self.packs_once else costs[place] - self.packing(algorithm, tile)
+            found, shared = self._within_memory(algorithm, tile, sizes, seconds)
+            if found is not None and shared:
+                return found
+            if found is not None:
+                best, least = found, ITS_THREADS * costs[place]
+            costs[place] = inf
+            if ways is self.choices:
+                reserve = algorithms.reserve(self.problem, self.target)
+                ways, costs = [*ways, *reserve], [*costs, *self._costs(reserve, sizes)]
+        if best is None:
+            raise ValueError(f"no algorithm computes {self.problem} in {allowance(self.problem, sizes)} bytes.")
+        return best
+
+    def _costs(self, ways: Sequence[tuple[Algorithm, Hashable]], sizes: Sizes) -> list[float]:
+        """Seconds of each on one thread."""
         problem, target, costs = self.problem, self.target, []
-        for asked, tile in self.choices:
+        for asked, tile in ways:
             cost = asked.cost(problem, tile, target, sizes, 1)
             costs.append(cost if self.packs_once else cost + self.packing(asked, tile))
-        place = costs.index(min(costs))
-        algorithm, best = self.choices[place]
-        most = KEEP_TILE * costs[place]
-        for number, (other, tile) in enumerate(self.choices):  # a tile at hand, where that costs little: the same bits
-            at_hand = other is algorithm and costs[number] < most and (other.name, tile) in self._packed
-            if at_hand and (number == place or other.rounding(tile) == other.rounding(best)):
-                place = number
-                break
-        tile = self.choices[place][1]
-        seconds = costs[place] if self.packs_once else costs[place] - self.packing(algorithm, tile)
+        return costs
+
+    def _within_memory(
+        self, algorithm: Algorithm, tile: Hashable, sizes: Sizes, seconds: float
+    ) -> tuple[Chosen | None, bool]:
+        """How an algorithm runs this shape within the memory that it may take, if it can.
+
+        Returns:
+            How, on as many threads as there are memory and work for; None where there is no way. And if there is
+            memory for `ITS_THREADS` (or for one, where the work is too little to share): the same whatever the number
+            of threads is, so that the algorithm does not depend on that.
+        """
         threads = self.threads_for(seconds)
-        if self._known is not None and not self._known:  # the first shape of a layer not seen before
-            made = Choice(algorithm.name, str(tile), threads, seconds)
-            choices.remember(self.problem, self.target, shape, made)
-            self._known[shape] = made
-        return algorithm, tile, threads, seconds, False
+        if self._known is None or not sizes.positions:
+            return Chosen(algorithm, tile, threads, seconds), True
+        problem, target, wanted = self.problem, self.target, 1 if seconds < ONE_THREAD_SECONDS else ITS_THREADS
+        sizes = self.readable(algorithm, sizes)
+        schedule = algorithm.schedule(problem, tile, target, sizes, threads)
+        keeps = keeps_to_memory(algorithm, problem, target, sizes, schedule, threads)
+        while not keeps and threads > 1:
+            threads = max(threads // 2, min(wanted, threads - 1))
+            schedule = algorithm.schedule(problem, tile, target, sizes, threads)
+            keeps = keeps_to_memory(algorithm, problem, target, sizes, schedule, threads)
+        if not keeps:
+            return None, False
+        shared = threads >= wanted or keeps_to_memory(algorithm, problem, target, sizes, schedule, wanted)
+        if not shared and self.threads < wanted:
+            two = algorithm.schedule(problem, tile, target, sizes, wanted)
+            shared = keeps_to_memory(algorithm, problem, target, sizes, two, wanted)
+        return Chosen(algorithm, tile, threads, seconds, False, schedule), shared
+
+    def readable(self, algorithm: Algorithm, sizes: Sizes) -> Sizes:
+        """The sizes as they are, or those of a contiguous copy where the algorithm does not read these strides."""
+        if algorithm.reads(self.problem, sizes):
+            return sizes
+        last = self.problem.layout == "channels_last"
+        inner = (*sizes.in_size, self.problem.in_channels) if last else (self.problem.in_channels, *sizes.in_size)
+        return _contiguous(sizes, (sizes.batch, *inner))
 
     def packing(self, algorithm: Algorithm, tile: Hashable) -> float:
         """Seconds that packing adds to every call: none, where weights are packed once."""
@@ -375,7 +453,7 @@ class CompiledLayer:
 
     def _find(self, choice: Choice) -> tuple[Algorithm, Hashable] | None:
         """The algorithm and tile of a remembered choice, or None where there is no such thing."""
-        if choice.algorithm not in algorithms.NAMES or choice.threads > self.threads:
+        if choice.algorithm not in (*algorithms.NAMES, *algorithms.RESERVE) or choice.threads > self.threads:
             return None
         algorithm = algorithms.algorithm(choice.algorithm)
         if algorithm.fits(self.problem, self.target) is not None:

@@ -74,6 +74,11 @@ class Problem:
             return (batch, self.out_channels, *out_size)
         return (batch, *out_size, self.out_channels)
 
+    @property
+    def itemsize(self) -> int:
+        """Bytes of an element."""
+        return 4 if self.dtype == "float32" else 8
+
     def numpy_dtype(self) -> np.dtype[Any]:
         """The dtype of input, weights and output."""
         return np.dtype(self.dtype)

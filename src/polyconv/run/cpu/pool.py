@@ -84,7 +84,7 @@ class Call:
         self._first_array = first_array = pool_code.HEADER_WORDS + pool_code.PHASE_WORDS * len(phases)
         first_word = first_array + pool_code.ARRAY_WORDS * len(arrays)
         place = workspace_word if workspace_bytes else -1
-        template = [_round_up(scratch_bytes), workspace_bytes, place, len(phases), len(arrays), first_word, 0, 0]
+        template = [rounded(scratch_bytes), workspace_bytes, place, len(phases), len(arrays), first_word, 0, 0]
         for kernel, items, chunk, threads in phases:
             each = chunk if chunk > 1 else 1
             if threads > 1 and items > each:
@@ -253,8 +253,9 @@ class _Runtime:
         self.reset(0, _DATA_OFFSET)
 
 
-def _round_up(size: int) -> int:
-    return (size + 127) & -128
+def rounded(size: int) -> int:
+    """Bytes that scratch or workspace of this size takes."""
+    return -(-size // pool_code.ROUNDED) * pool_code.ROUNDED
 
 
 @functools.cache

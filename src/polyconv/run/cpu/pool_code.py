@@ -27,6 +27,7 @@ ARRAY_WORDS = 2  # array object (or its data pointer), argument
 DONE, NO_MEMORY, NO_WORKERS = 0, 1, 2  # what a call returns
 
 MAX_WORKERS = 255
+ROUNDED = 128  # bytes: scratch and workspace are multiples of this
 SLOTS = 64  # scratch blocks kept for callers; more callers at once allocate their own
 KEEP_BYTES = 64 << 20  # a block larger than this is freed after use (past the fourth slot: one huge page)
 HUGE_PAGE = 2 << 20

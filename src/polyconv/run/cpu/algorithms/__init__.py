@@ -12,9 +12,10 @@ from math import prod
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Sequence
 
     from polyconv.run.cpu.algorithms.record import Algorithm
+    from polyconv.run.cpu.target import Target
     from polyconv.run.problem import Problem
 
 NAMES = (  # each is a module here, and its record there in capitals
@@ -39,6 +40,8 @@ NAMES = (  # each is a module here, and its record there in capitals
 )
 
 
+RESERVE = ("in_place", "in_place_planar")  # without scratch: for arrays so small that no other keeps to its allowance
+
 NEAR_CHANNELS, NEAR_TERMS = 16, 160  # input channels, or terms of a sum, up to which `dense_near` pays
 NEAR_PLANES = 8  # input channels up to which `dense_near_planar` pays
 MANY_WEIGHTS = 1 << 18  # from which on `dense_turned` may pay
@@ -56,7 +59,7 @@ def worth_loading(problem: Problem, names: Sequence[str] = NAMES) -> list[str]:
     if problem.op not in ("conv", "conv_transpose"):
         return [name for name in names if name == "pooling"]
     is_first, alone = problem.layout == "channels_first", problem.groups == problem.in_channels
-    may = {"dense_planar", "dense_rows"} if is_first else {"dense", "dense_dot"}
+    may = {"dense_planar", "dense_rows", "in_place_planar"} if is_first else {"dense", "dense_dot", "in_place"}
     if problem.op == "conv" and problem.groups == 1:
         few, short = problem.in_channels <= NEAR_PLANES, problem.in_channels * prod(problem.kernel_size) <= NEAR_TERMS
         may |= {"dense_near_planar"} if is_first and few else set()
@@ -87,6 +90,12 @@ def may_turn(problem: Problem) -> bool:
     return weights >= MANY_WEIGHTS or (problem.op == "conv" and max(problem.dilation) > 1)
 
 
+def reserve(problem: Problem, target: Target) -> list[tuple[Algorithm, Hashable]]:
+    """What computes a problem without memory of its own, with each tile; pooling has no need of it."""
+    found = [algorithm(name) for name in worth_loading(problem, RESERVE)]
+    return [(one, tile) for one in found for tile in one.variants(problem, target)]
+
+
 @functools.cache
 def algorithm(name: str) -> Algorithm:
     """The algorithm of a name out of ``NAMES``."""
@@ -96,4 +105,4 @@ def algorithm(name: str) -> Algorithm:
 
 def every() -> tuple[Algorithm, ...]:
     """All of them."""
-    return tuple(algorithm(name) for name in NAMES)
+    return tuple(algorithm(name) for name in (*NAMES, *RESERVE))

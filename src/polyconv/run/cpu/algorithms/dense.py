@@ -43,6 +43,7 @@ from polyconv.run.cpu.algorithms.record import (
     Schedule,
     Sizes,
     Table,
+    allowance,
     ceil_div,
     pixels_contiguous,
     share,
@@ -391,7 +392,8 @@ def schedule(
         listed = [(n << 32) + at for n, mine in enumerate(every) for at in range(ceil_div(mine, chunk_tiles))]
         steps = (0, len(table), len(listed))
         table, items = table_of([*table, *listed]), len(listed) * block_chunks
-    scratch, *sides = Gather.room(problem.ndim, max(phases.counts), stage_bytes)
+    most = allowance(problem, sizes) // threads
+    scratch, *sides = Gather.room(problem.ndim, max(phases.counts), stage_bytes, most)
     axes: list[int] = []
     for axis in range(problem.ndim):
         axes += [sizes.in_size[axis], phases.in_step[axis], x_strides[axis + 1]]

@@ -35,6 +35,7 @@ from polyconv.run.cpu.algorithms.record import (
     Phase,
     Schedule,
     Sizes,
+    allowance,
     ceil_div,
     rows_contiguous,
     share,
@@ -405,9 +406,7 @@ def _planned(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
         parts *= len(remainders(problem, ndim - 2))
     parts *= problem.in_channels * prod(problem.kernel_size[:-2])
 
-    inputs, weights = sizes.batch * problem.in_channels * prod(sizes.in_size), prod(problem.weight_shape() or (0,))
-    arrays = item * (inputs + sizes.positions * problem.out_channels + weights)
-    most = min(target.l2_bytes // STRIP, arrays // (4 * threads))
+    most = min(target.l2_bytes // STRIP, allowance(problem, sizes) // threads)
 
     def pitch(count: int) -> int:
         """Bytes of the part of a line that so many vectors of outputs read, for one remainder."""

@@ -29,6 +29,7 @@ from polyconv.run.cpu.algorithms.record import (
     Schedule,
     Sizes,
     Table,
+    allowance,
     ceil_div,
     rows_contiguous,
     table_of,
@@ -340,14 +341,14 @@ def cut_strips(
     grid: list[int],
     threads: int,
     weights: int,
-    besides: int,
+    most: int,
 ) -> list[StripAxis]:
     """Strips of whole rows, as many as the cache and the threads allow; of part of a row where one is too long.
 
-    ``weights``: bytes that the positions of one item read, of a group; ``besides``: bytes of scratch for all but the
-    strip. Where strips of a few tiles allow it, all threads' scratch takes a quarter of input, output and weights.
+    ``weights``: bytes that the positions of one item read, of a group; ``most``: bytes that a strip should not exceed,
+    if it need not be shorter than a tile for that.
     """
-    item, channels = problem.numpy_dtype().itemsize, problem.in_channels
+    item, channels = problem.itemsize, problem.in_channels
     total = sizes.batch * channels * prod(sizes.in_size) + sizes.positions * problem.out_channels
     streamed = weights > target.l2_bytes // 2
     # weights that do not stay in the L2 are read again for each strip: the fewer strips the better, unless every
@@ -357,16 +358,16 @@ def cut_strips(
     shared = threads == 1 or streamed
     if not shared:  # otherwise the threads share out the output channels
         limit = min(limit, max(item * total // (4 * threads), 4096))
-    total += channels // problem.groups * problem.out_channels * prod(problem.kernel_size)
-    ends = target.lanes(problem.dtype) if min(phases.least[-1]) < 0 else 0
-    limit = min(limit, max(item * (total // (4 * threads) - ends * channels) - besides, 4096))
+    beyond = target.lanes(problem.dtype) if min(phases.least[-1]) < 0 else 0  # pixels of a strip's last vector
+    most -= item * beyond * channels
+    limit = min(limit, most)
     runs = [1] * problem.ndim
     runs[-1] = max(1, grid[-1])
 
     def room(runs: Sequence[int]) -> int:
         return item * problem.in_channels * prod(axis.units for axis in _axes(problem, phases, grid, runs))
 
-    while runs[-1] > 2 * tile.positions and room(runs) > limit:
+    while (runs[-1] > 2 * tile.positions and room(runs) > limit) or (runs[-1] > tile.positions and room(runs) > most):
         runs[-1] = ceil_div(runs[-1], 2)
     if problem.ndim > 1 and runs[-1] >= grid[-1]:
         axes = _axes(problem, phases, grid, runs)
@@ -394,8 +395,10 @@ def pitches_of(problem: Problem, axes: Sequence[StripAxis]) -> list[int]:
 
 
 def strip_bytes(lanes: int, phases: OutputPhases, axes: Sequence[StripAxis], pitches: Sequence[int]) -> int:
-    """Scratch for a strip: its last vector of pixels may end beyond it."""
-    beyond = lanes - 1 if min(phases.least[-1]) < 0 else -axes[-1].units % lanes
+    """Scratch for a strip: its last vector of pixels may end beyond it, the more so where the first is on padding."""
+    units = axes[-1].units
+    padded = min(max(-min(phases.least[-1]), 0), lanes, units)
+    beyond = max(before + ceil_div(units - before, lanes) * lanes for before in range(padded + 1)) - units
     return pitches[0] * axes[0].units + beyond * pitches[-1]
 
 
@@ -422,8 +425,9 @@ def schedule(
     grid = list(map(max, zip(*grids, strict=True)))
     blocks, weights = blocks_of(problem, tile, target), weight_bytes(problem, tile, target)
     stage = GROUP * item * max(sum(blocks.main), sum(blocks.tail))
-    strip_at, *sides = Gather.room(ndim, max(phases.counts), stage)
-    axes = cut_strips(problem, tile, target, sizes, phases, grid, threads, weights, strip_at)
+    most = allowance(problem, sizes) // threads
+    strip_at, *sides = Gather.room(ndim, max(phases.counts), stage, most // 2)
+    axes = cut_strips(problem, tile, target, sizes, phases, grid, threads, weights, most - strip_at)
     pitches = pitches_of(problem, axes)
     planes = [prod(sizes.out_size[axis:]) for axis in range(ndim + 1)]
     planes[0] = sizes.out_plane

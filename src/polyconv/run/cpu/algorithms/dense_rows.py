@@ -29,6 +29,7 @@ from polyconv.run.cpu.algorithms.record import (
     Phase,
     Schedule,
     Sizes,
+    allowance,
     ceil_div,
     rows_contiguous,
     table_of,
@@ -105,17 +106,19 @@ def emit(problem: Problem, tile: Tile, target: Target) -> str:
 
     The phases of neighbouring columns are worked on together, since their outputs share cache lines.
     """
-    return _RowsKernel(problem, tile, target).write()
+    return RowsKernel(problem, tile, target).write()
 
 
-class _Place:
+class Place:
     """A tile: its first position in the row, how many positions and vectors, and where its output goes."""
 
     def __init__(self, start: Value, count: Value, vectors: Value, out: Value) -> None:
         self.start, self.count, self.vectors, self.out = start, count, vectors, out
 
 
-class _RowsKernel:
+class RowsKernel:
+    """Writes the kernel."""
+
     def __init__(self, problem: Problem, tile: Tile, target: Target) -> None:
         self.k = Kernel("run0", target, problem.dtype)
         self.problem, self.tile, self.blocks = problem, tile, blocks_of(problem, tile)
@@ -123,6 +126,7 @@ class _RowsKernel:
         values = self.k.words(*names)
         self.w = {name.removesuffix(": ptr"): value for name, value in zip(names, values, strict=True)}
         self.scattered = problem.op == "conv_transpose" and problem.stride[-1] > 1
+        self.step = 1 if problem.op == "conv_transpose" else problem.stride[-1]  # between inputs of neighbours
         self.may_copy = _may_copy(problem, tile)
         self.row_words = 2 + tile.vectors  # pointer, tap's number, a mask for each vector
         self.rows = self.k.scratch
@@ -157,14 +161,14 @@ class _RowsKernel:
                     tiles(column)
         return k.module()
 
-    def locate(self, phase: dict[str, Value], number: Value) -> tuple[_Place, Value, Value]:
+    def locate(self, phase: dict[str, Value], number: Value) -> tuple[Place, Value, Value]:
         """The tile with this number: its place, the length of its list of taps, and the distance between channels."""
         k, w, ndim, lanes = self.k, self.w, self.problem.ndim, self.k.lanes
         part, rest = number % phase["row_tiles"], number // phase["row_tiles"]
         first = (part * phase["vectors"]) // phase["row_tiles"]
         vectors = ((part + 1) * phase["vectors"]) // phase["row_tiles"] - first
         start, width = first * lanes, phase[f"grid{ndim - 1}"]
-        source, sink = k.at(w["x"], start), k.byte_at(w["out"], phase["out_offset"])
+        source, sink = k.at(w["x"], start * self.step), k.byte_at(w["out"], phase["out_offset"])
         sink = k.byte_at(sink, start * w[f"out_stride{ndim - 1}"])
         origins: list[Value] = []
         for axis in reversed(range(ndim - 1)):
@@ -174,7 +178,7 @@ class _RowsKernel:
             source = k.byte_at(source, origins[0] * w[f"stride{axis}"])
             sink = k.byte_at(sink, at * w[f"out_stride{axis}"])
         source, sink = k.byte_at(source, rest * w["batch_stride"]), k.byte_at(sink, rest * w["out_batch_stride"])
-        place = _Place(start, k.minimum(width - start, vectors * lanes), vectors, sink)
+        place = Place(start, k.minimum(width - start, vectors * lanes), vectors, sink)
         if not self.may_copy:
             return place, self.point(phase, source, place, origins), w["channel_stride"]
         active, stride = k.var(k.integer(1)), k.var(w["channel_stride"])
@@ -189,7 +193,7 @@ class _RowsKernel:
         k.choose(w["copies"].ne(0), copy, point, carry=[active, stride])
         return place, active.value, stride.value
 
-    def point(self, phase: dict[str, Value], source: Value, place: _Place, origins: list[Value]) -> Value:
+    def point(self, phase: dict[str, Value], source: Value, place: Place, origins: list[Value]) -> Value:
         """Write where each tap's pixels are and which lanes are on data; returns how many taps meet data."""
         k, w, ndim, lanes = self.k, self.w, self.problem.ndim, self.k.lanes
         active = k.var(k.integer(0))
@@ -214,7 +218,7 @@ class _RowsKernel:
             active.value = active.value + (meets & k.convert(some.ne(0), "zext", "i64"))
         return active.value
 
-    def copy(self, source: Value, place: _Place) -> None:
+    def copy(self, source: Value, place: Place) -> None:
         """Copy the tile's pixels, channel by channel; the list of taps is this one."""
         k, w, lanes, vectors = self.k, self.w, self.k.lanes, self.tile.vectors
         room = k.byte_at(k.scratch, w["copy_at"])
@@ -229,13 +233,13 @@ class _RowsKernel:
         for v in range(vectors):
             k.store(k.integer((1 << lanes) - 1), k.word_at(self.rows, 2 + v))
 
-    def multiply(self, block: Value, place: _Place, active: Value, stride: Value) -> None:
+    def multiply(self, block: Value, place: Place, active: Value, stride: Value) -> None:
         """One block of output channels: choose the code for its size and the tile's vectors."""
         k, w, blocks = self.k, self.w, self.blocks
         grouped = self.problem.groups > 1
         group, inner = (block // blocks.count, block % blocks.count) if grouped else (k.integer(0), block)
         channel = group * blocks.channels + inner * len(blocks.main)
-        body = _Body(self, place, active, stride, channel, group * w["channels"])
+        body = self.body(place, active, stride, channel, group * w["channels"])
 
         def main() -> None:
             k.switch(place.vectors, range(1, self.tile.vectors + 1), lambda v: body.write(v, len(blocks.main)))
@@ -248,12 +252,16 @@ class _RowsKernel:
         else:
             (main if blocks.full else tail)()
 
+    def body(self, place: Place, active: Value, stride: Value, channel: Value, first: Value) -> Body:
+        """The innermost code."""
+        return Body(self, place, active, stride, channel, first)
 
-class _Body(NamedTuple):
+
+class Body(NamedTuple):
     """The innermost code: ``write(vectors, channels)``."""
 
-    parent: _RowsKernel
-    place: _Place
+    parent: RowsKernel
+    place: Place
     active: Value
     stride: Value  # bytes between input channels
     channel: Value  # the first output channel
@@ -261,25 +269,34 @@ class _Body(NamedTuple):
 
     def write(self, vectors: int, channels: int) -> None:
         """The code for this many vectors and output channels."""
-        k, w, lanes = self.parent.k, self.parent.w, self.parent.k.lanes
+        k, w = self.parent.k, self.parent.w
         weights = k.at(w["packed"], self.channel * w["depth"] + self.parent.problem.out_channels)
         biases = [k.broadcast(k.load(k.at(w["packed"], self.channel + r))) for r in range(channels)]
         sums = [[k.var(bias) for _ in range(vectors)] for bias in biases]
+        self.taps(sums, weights)
+        (self.scatter if self.parent.scattered else self.store)(sums)
+
+    def taps(self, sums: list[list[Var]], weights: Value) -> None:
+        """The products of every tap of the list."""
+        k, w, lanes, channels = self.parent.k, self.parent.w, self.parent.k.lanes, len(sums)
         flat = [total for row in sums for total in row]
         with k.loop(0, self.active, carry=flat) as tap:
             row = k.word_at(self.parent.rows, tap * self.parent.row_words)
-            masks = [self.mask(k.load(k.word_at(row, 2 + v), "i64")) for v in range(vectors)]
+            masks = [self.mask(k.load(k.word_at(row, 2 + v), "i64")) for v in range(len(sums[0]))]
             source = k.byte_at(k.load(row, "ptr"), self.first * self.stride)
             tap_weights = k.at(weights, k.load(k.word_at(row, 1), "i64") * w["channels"] * channels)
             with k.loop(0, w["channels"], carry=flat, nonempty=True) as c:
                 pixels = k.byte_at(source, c * self.stride)
                 xs = [k.load_vector(k.at(pixels, v * lanes), mask=mask) for v, mask in enumerate(masks)]
-                spot = k.at(tap_weights, c * channels)
-                for r, totals in enumerate(sums):
-                    weight = k.broadcast(k.load(k.at(spot, r)))
-                    for x, total in zip(xs, totals, strict=True):
-                        total.value = k.fma(x, weight, total.value)
-        (self.scatter if self.parent.scattered else self.store)(sums)
+                self.products(sums, xs, k.at(tap_weights, c * channels))
+
+    def products(self, sums: list[list[Var]], xs: Sequence[Value], weights: Value) -> None:
+        """Those of one input channel of one tap."""
+        k = self.parent.k
+        for r, totals in enumerate(sums):
+            weight = k.broadcast(k.load(k.at(weights, r)))
+            for x, total in zip(xs, totals, strict=True):
+                total.value = k.fma(x, weight, total.value)
 
     def mask(self, bits: Value) -> Value:
         """A mask from its bits."""
@@ -342,7 +359,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     grids = phases.grids(sizes.out_size)
     out_strides = [item * prod(sizes.out_size[axis + 1 :]) for axis in range(ndim)]
     x_strides = [stride * item for stride in sizes.x_strides]
-    names = _RowsKernel.phase_fields(ndim)
+    names = RowsKernel.phase_fields(ndim)
     record, tap_words = tap_tables(
         phases, phases.offsets(x_strides[2:]), len(grids) * len(names), problem.in_channels, None
     )
@@ -361,6 +378,8 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     most_taps = max(phases.counts)
     copy_at = (8 * (2 + tile.vectors) * (most_taps + 1) + 127) & -128
     copied = problem.in_channels * tile.vectors * lanes * item if copies else 0
+    if copy_at + copied > allowance(problem, sizes) // threads:
+        copies, copied = False, 0
     per_axis: list[int] = []
     for a in range(ndim):
         per_axis += [sizes.in_size[a], phases.in_step[a], x_strides[2 + a], out_strides[a] * phases.out_step[a]]

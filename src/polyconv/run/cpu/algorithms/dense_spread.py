@@ -35,6 +35,7 @@ from polyconv.run.cpu.algorithms.record import (
     Schedule,
     Sizes,
     Table,
+    allowance,
     ceil_div,
     rows_contiguous,
     table_of,
@@ -187,11 +188,12 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     all_blocks, row_phases = blocks.count * problem.groups, len(grids) // columns
     read = weight_bytes(problem, tile, target) * columns
     list_bytes = HEADER + GROUP * 8 * max(phases.counts)
-    stage_at, *sides = Gather.room(ndim, columns * list_bytes // (GROUP * 8))
+    most = allowance(problem, sizes) // threads
+    stage_at, *sides = Gather.room(ndim, columns * list_bytes // (GROUP * 8), 0, most // 2)
     width = max(sum(blocks.main), sum(blocks.tail))
     # rows beyond the last are read by the transposition
     strip_at = stage_at + item * width * (MOST_POSITIONS * columns + target.lanes(problem.dtype))
-    axes = cut_strips(problem, tile, target, sizes, phases, list(grids[0]), threads, read, strip_at)
+    axes = cut_strips(problem, tile, target, sizes, phases, list(grids[0]), threads, read, most - strip_at)
     pitches = pitches_of(problem, axes)
     planes = [sizes.out_plane, *(prod(sizes.out_size[axis:]) for axis in range(1, ndim + 1))]
     batch_step, *steps = [item * step for step in (problem.out_channels * planes[0], *planes[1:])]

@@ -214,8 +214,6 @@ STRETCH = 300  # cycles to bring what are neighbours in the output to their plan
 # where it comes from beyond the L2; where another thread turned it
 TURNING, TURNING_HIDDEN, TURNING_FAR, TURNING_ELSEWHERE = 1.2, 0.6, 1.9, 1.25
 WAITING = 8e-6  # seconds from the one phase to the other
-LISTS = 8 << 10  # elements that the threads' lists of taps take, about
-TOO_LARGE = 10.0  # times: a last resort
 
 
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
@@ -232,17 +230,7 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
         moved += values * item / 4 * TURNING_ELSEWHERE * elsewhere * (threads - 1) / threads
     tiles = ceil_div(sizes.positions, tile.positions) * blocks.count * problem.groups
     moved += tiles * STRETCH / threads
-    seconds = dense.cost(problem, tile, target, sizes, threads) + moved / CLOCK + WAITING
-    return seconds if _is_small(problem, target, sizes) else TOO_LARGE * seconds
-
-
-def _is_small(problem: Problem, target: Target, sizes: Sizes) -> bool:
-    """Does the turned input take a quarter of input, output and weights at most, as direct kernels may."""
-    inputs = sizes.batch * prod(sizes.in_size)
-    arrays = (
-        inputs * problem.in_channels + sizes.positions * problem.out_channels + prod(problem.weight_shape() or (0,))
-    )
-    return 4 * (inputs * _pitch(problem, target) + LISTS) <= arrays
+    return dense.cost(problem, tile, target, sizes, threads) + moved / CLOCK + WAITING
 
 
 DENSE_TURNED = Algorithm(

@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from polyconv.run.cpu.algorithms.lanes import cut, either_way, emit, pack, placing_cycles, remainders_of, schedule
+from polyconv.run.cpu.algorithms.lanes import (
+    cut,
+    either_way,
+    emit,
+    pack,
+    placing_cycles,
+    remainders_of,
+    schedule,
+    turning_cycles,
+)
 from polyconv.run.cpu.algorithms.record import Algorithm, Sizes, rows_contiguous
 from polyconv.run.cpu.algorithms.sliding import Tile
 from polyconv.run.cpu.target import CLOCK, Target
 from polyconv.run.problem import Problem
 
-TURN = 11  # cycles to turn a vector of outputs and its inputs around
 COLUMN = 1.5  # cycles to read a vector that does not lie in the L1
 
 
@@ -45,14 +53,12 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     blocks = cut(problem, target)
     taps = prod(problem.kernel_size) / (prod(problem.stride) if problem.op == "conv_transpose" else 1)
     cycles = taps * CLOCK / target.vector_rate
-    if problem.layout == "channels_first":
-        cycles += TURN
-    elif problem.op == "conv" and tile.rows:
+    if problem.layout == "channels_last" and problem.op == "conv" and tile.rows:
         columns = tile.pixels * problem.stride[-1] + problem.kernel_size[-1] - 1
         rows = tile.rows * problem.stride[-2] + problem.kernel_size[-2] - 1
         cycles += COLUMN * columns * rows / (tile.pixels * tile.rows)
     vectors = blocks.count * (blocks.lanes // target.lanes(problem.dtype))
-    placing = placing_cycles(problem, tile, target, sizes)
+    placing = placing_cycles(problem, tile, target, sizes) + turning_cycles(problem, tile, target, sizes)
     return (sizes.positions * vectors * cycles + placing) / CLOCK / threads
 
 

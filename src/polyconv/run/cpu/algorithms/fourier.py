@@ -213,4 +213,5 @@ FOURIER = Algorithm(
     whole_only,
     packing,
     ("run0", "run1", "run2", "begin", "next"),
+    direct=False,
 )

@@ -131,5 +131,15 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
 
 
 FOURIER_DEPTHWISE = Algorithm(
-    "fourier_depthwise", fits, variants, emit, pack_depthwise, schedule, cost_depthwise, reads, whole_only, packing
+    "fourier_depthwise",
+    fits,
+    variants,
+    emit,
+    pack_depthwise,
+    schedule,
+    cost_depthwise,
+    reads,
+    whole_only,
+    packing,
+    direct=False,
 )

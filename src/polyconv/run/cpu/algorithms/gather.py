@@ -51,14 +51,15 @@ class Gather:
         self.origins = [k.word_at(self.bases, GROUP * (2 + axis)) for axis in range(self.ndim)]
 
     @staticmethod
-    def room(ndim: int, taps: int, stage_bytes: int = 0) -> tuple[int, int, int]:
+    def room(ndim: int, taps: int, stage_bytes: int, most: int) -> tuple[int, int, int]:
         """Bytes of scratch for lists of so many taps, and the words ``side`` and ``lag`` of `ahead_of`.
 
         ``stage_bytes`` stand before the rows. Two copies, so that a tile is laid out before its predecessor is
-        multiplied; one where the list is long, since it should still be in the L1 cache when it is read.
+        multiplied; one where the list is long, since it should still be in the L1 cache when it is read, or where two
+        would take more than ``most`` bytes.
         """
         side = (stage_bytes + 8 * (Gather.words(ndim) + GROUP * (taps + 1)) + 127) & -128
-        lag = int(side <= LONGEST_LIST)
+        lag = int(side <= LONGEST_LIST and 2 * side <= most)
         return side * (1 + lag), side * lag, lag
 
     def ahead_of(

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from polyconv.run.cpu.algorithms.lanes import cut, either_way, emit, pack, placing_cycles, remainders_of, schedule
+from polyconv.run.cpu.algorithms.lanes import (
+    cut,
+    either_way,
+    emit,
+    pack,
+    placing_cycles,
+    remainders_of,
+    schedule,
+    turning_cycles,
+)
 from polyconv.run.cpu.algorithms.record import Algorithm, Sizes, rows_contiguous
 from polyconv.run.cpu.algorithms.sliding import Tile
 from polyconv.run.cpu.target import CLOCK, Target
@@ -49,10 +58,10 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     shuffles = columns / (tile.pixels * min(tile.taps, problem.kernel_size[-1]))
     taps = prod(problem.kernel_size) / (prod(problem.stride) if problem.op == "conv_transpose" else 1)
     registers = blocks.all_lanes / target.lanes(problem.dtype)
-    turned = 11 if problem.layout == "channels_first" else 0
     adds = taps * blocks.inputs / target.vector_rate
-    each = adds + (taps * blocks.inputs * shuffles / 2 + turned) / CLOCK
-    return (sizes.positions * registers * each + placing_cycles(problem, tile, target, sizes) / CLOCK) / threads
+    each = adds + taps * blocks.inputs * shuffles / 2 / CLOCK
+    placing = placing_cycles(problem, tile, target, sizes) + turning_cycles(problem, tile, target, sizes)
+    return (sizes.positions * registers * each + placing / CLOCK) / threads
 
 
 GROUPED = Algorithm("grouped", fits, variants, emit, pack, schedule, cost, rows_contiguous)

@@ -14,7 +14,7 @@ together, in the order of the inputs they read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import gcd, prod
 from typing import NamedTuple
@@ -22,7 +22,17 @@ from typing import NamedTuple
 import numpy as np
 
 from polyconv.run.cpu.algorithms.blocks import taps_first
-from polyconv.run.cpu.algorithms.record import FIXED_WORDS, Phase, Schedule, Sizes, aligned, ceil_div, table_of, words
+from polyconv.run.cpu.algorithms.record import (
+    FIXED_WORDS,
+    Phase,
+    Schedule,
+    Sizes,
+    aligned,
+    allowance,
+    ceil_div,
+    table_of,
+    words,
+)
 from polyconv.run.cpu.algorithms.sliding import COUNT, POINTERS, Slide, Tile, Window, job_names
 from polyconv.run.cpu.algorithms.turn import Turn
 from polyconv.run.cpu.emit import Kernel, Value, join
@@ -61,6 +71,7 @@ class Blocks:
         return self.full * self.lanes + self.rest_lanes
 
 
+@lru_cache(maxsize=256)
 def cut(problem: Problem, target: Target) -> Blocks:
     """The blocks of a problem. A group of more outputs than a vector has a block of several registers to itself."""
     groups, outputs = problem.groups, problem.out_channels // problem.groups
@@ -212,11 +223,14 @@ class _Module:
     def write(self) -> str:
         k, w = self.k, self.w
         with k.loop(k.first, k.last) as item:
-            rest, run = item // w["block_runs"], item % w["block_runs"]
+            # planes one after the other, so that threads do not share their lines; pixels with all their blocks
+            rest, run = (item, item) if self.turned else (item // w["block_runs"], item % w["block_runs"])
             low: list[Value] = []
             for axis in reversed(range(self.ndim)):
                 low.insert(0, (rest % w[f"boxes{axis}"]) * w[f"box{axis}"])
                 rest = rest // w[f"boxes{axis}"]
+            if self.turned:
+                rest, run = rest // w["block_runs"], rest % w["block_runs"]
             high = [k.minimum(at + w[f"box{axis}"], w[f"out_size{axis}"]) for axis, at in enumerate(low)]
             x = k.at(w["x"], rest * w["batch_stride"])
             out = k.at(w["out"], rest * w["out_batch_stride"])
@@ -365,6 +379,7 @@ class _Module:
         return start, k.maximum(k.minimum(stop, size), start)
 
 
+@lru_cache(maxsize=8)
 def job_bytes(ndim: int) -> int:
     """Room for a job, in whole cache lines."""
     return -(-8 * len(job_names(ndim)) // 64) * 64
@@ -411,37 +426,64 @@ def _out_strides(problem: Problem, out_size: tuple[int, ...]) -> list[int]:
 
 
 def _room(problem: Problem, tile: Tile, target: Target, box: Sequence[int], sizes: Sizes) -> tuple[int, int]:
-    """Bytes of an input box and an output box in scratch, with room for a last vector of positions."""
+    """Bytes of an input box and an output box in scratch.
+
+    Turning writes whole vectors of positions, and reads whole ones back. What is written beyond the input lies where
+    the output will be.
+    """
     if not tile.gathered and problem.layout == "channels_last":
         return 0, 0
     blocks, item = cut(problem, target), problem.numpy_dtype().itemsize
     lanes = target.lanes(problem.dtype)
-    x_lanes = -(-blocks.per_block * blocks.inputs // lanes) * lanes
+    x_lanes, reach = -(-blocks.per_block * blocks.inputs // lanes) * lanes, _reach(problem, box, sizes)
+    if problem.layout == "channels_last":
+        return reach * x_lanes * item, 0
+    beyond = max(-box[-1] % lanes, -prod(box) % lanes)
+    room_in, room_out = reach * x_lanes * item, (prod(box) + beyond) * blocks.lanes * item
+    return room_in, max(room_out, lanes * x_lanes * item)
+
+
+def _reach(problem: Problem, box: Sequence[int], sizes: Sizes) -> int:
+    """Input positions that a box of outputs reads, at most."""
     reach = 1
     for axis, length in enumerate(box):
         span = (problem.kernel_size[axis] - 1) * problem.dilation[axis]
         stride = problem.stride[axis]
         seen = (length - 1) * stride + span + 1 if problem.op == "conv" else (length + span) // stride + 2
         reach *= min(seen, max(sizes.in_size[axis], 1))
-    room_out = (prod(box) + lanes) * blocks.lanes * item if problem.layout == "channels_first" else 0
-    return (reach + lanes) * x_lanes * item, room_out
+    return reach
 
 
-def boxes(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> tuple[list[int], int]:
+TURN = 6  # cycles to turn a vector around, of inputs or of outputs
+
+
+def turning_cycles(problem: Problem, tile: Tile, target: Target, sizes: Sizes) -> float:
+    """Cycles of one thread to turn inputs, as often as boxes read them, and outputs around (channels first, or 0)."""
+    if problem.layout == "channels_last":
+        return 0.0
+    blocks, lanes = cut(problem, target), target.lanes(problem.dtype)
+    box, _ = boxes(problem, tile, target, sizes, 2)
+    many = sizes.batch * prod(-(-size // part) for size, part in zip(sizes.out_size, box, strict=True))
+    inputs = many * _reach(problem, box, sizes) * -(-blocks.per_block * blocks.inputs // lanes)
+    return TURN * blocks.count * (inputs + sizes.positions * (blocks.lanes // lanes))
+
+
+@lru_cache(maxsize=256)
+def boxes(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> tuple[tuple[int, ...], int]:
     """The box of an item and its number of blocks: enough items for the threads, each within the caches."""
     blocks, staged = cut(problem, target), problem.layout == "channels_first" or tile.gathered
     work = _taps(problem) * blocks.inputs  # multiply-adds of an output vector
     box, run = list(sizes.out_size), 1 if staged else blocks.count
     wanted = sizes.positions * blocks.count * work // (12 * threads) if threads > 1 else 1 << 60
     most_work = max(LEAST_ITEM, min(wanted, 1 << 18))
-    item = problem.numpy_dtype().itemsize
-    total = (sizes.positions * problem.out_channels + sizes.batch * prod(sizes.in_size) * problem.in_channels) * item
-    most_bytes = min(target.l2_bytes // 4, max(target.l1_bytes, total // (4 * threads)))
+    item, allowed = problem.itemsize, allowance(problem, sizes) // threads
+    most_bytes = min(target.l2_bytes // 4, max(target.l1_bytes, allowed))
+
+    def staging() -> int:
+        return sum(_room(problem, tile, target, box, sizes))
 
     def too_big() -> bool:
-        if staged:
-            return sum(_room(problem, tile, target, box, sizes)) > most_bytes
-        return prod(box) * problem.out_channels * item > most_bytes
+        return (staging() if staged else prod(box) * problem.out_channels * item) > most_bytes
 
     grain = [1] * (problem.ndim - 1) + [tile.pixels * 4]
     if problem.ndim > 1:
@@ -460,13 +502,24 @@ def boxes(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: i
         while box[axis] > grain[axis] and (prod(box) * run * work > most_work or too_big()):
             half = -(-box[axis] // 2)
             box[axis] = min(-(-half // grain[axis]) * grain[axis], box[axis] - 1)
+    if staged:
+        _shrink(box, [*(1,) * (problem.ndim - 1), tile.pixels], lambda: staging() > allowed - job_bytes(problem.ndim))
     while run > 1 and prod(box) * run * work > most_work:
         run = -(-run // 2)
     if threads > 1 and problem.ndim > 1 and box[0] < sizes.out_size[0]:
         others = sizes.batch * prod(-(-size // part) for size, part in zip(sizes.out_size[1:], box[1:], strict=True))
         together = tile.rows if problem.ndim == 2 else 1
         box[0] = _even_rows(sizes.out_size[0], box[0], others * -(-blocks.count // run), threads, together)
-    return box, run
+    return tuple(box), run
+
+
+def _shrink(box: list[int], least: Sequence[int], too_big: Callable[[], bool]) -> None:
+    """Halve a box until it is no longer too big, the axis that leaves most first; not below ``least``."""
+    while too_big():
+        axis = max(range(len(box)), key=lambda axis: box[axis] / least[axis])
+        if box[axis] <= least[axis]:
+            return
+        box[axis] = max(ceil_div(box[axis], 2), least[axis])
 
 
 TRIED = 12  # numbers of rows

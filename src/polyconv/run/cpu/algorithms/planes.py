@@ -27,15 +27,16 @@ from polyconv.run.cpu.algorithms.record import (
     rows_contiguous,
     words,
 )
+from polyconv.run.cpu.algorithms.regions import share_on_data
 from polyconv.run.cpu.algorithms.sliding import ceil_steps
 from polyconv.run.cpu.algorithms.turn import every
 from polyconv.run.cpu.emit import Kernel, Value, Var
-from polyconv.run.cpu.target import Target
+from polyconv.run.cpu.target import CLOCK, Target
 from polyconv.run.problem import Array, Problem
 
 NAMES = (*FIXED_WORDS, "batch_stride", "out_batch_stride", "channel_stride", "out_channel_stride", "runs", "run")
 AXIS_NAMES = ("size", "out_size", "before", "stride", "out_stride", "box", "boxes")
-MOST_TAPS = 12  # of the last two axes: beyond, turning a block around costs less than shifted reads
+MOST_TAPS = 81  # of the last two axes, each of which is written out
 MOST_STRIDE = 4  # along the row
 LEAST_ITEM = 2000  # multiply-adds of vectors below which an item is not cut further
 
@@ -316,12 +317,28 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     return Schedule(arguments, (Phase("run0", sizes.batch * prod(boxes) * runs),), 0, reason=reason)
 
 
+# cycles: a product; reading a row at one tap, for each vector that this takes (with a stride and its shuffles); a
+# product whose weight finds no register; the masks of a column of tiles
+PRODUCT, READ, READ_APART, WEIGHT, COLUMN = 0.65, 1.0, 1.2, 0.45, 25.0
+HELD = 24  # weights in registers
+PRODUCT_SLOW = 1.15  # where a core starts one product a cycle, and reads hide behind it
+
+
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
-    """Seconds: multiply-adds of whole vectors, most of which wait for a shifted read."""
-    lanes = target.lanes(problem.dtype)
-    rows = sizes.positions * problem.out_channels / max(sizes.out_size[-1], 1)
-    steps = rows * -(-sizes.out_size[-1] // lanes) * prod(problem.kernel_size)
-    return steps * 1.15 / target.vector_rate / threads
+    """Seconds: for each row of outputs its products of whole vectors and its share of the tile's shifted reads."""
+    taps, stride = prod(problem.kernel_size), problem.stride[-1]
+    planes = sizes.batch * problem.out_channels * prod(sizes.out_size[:-2])
+    columns = planes * -(-sizes.out_size[-1] // (tile.vectors * target.lanes(problem.dtype)))
+    height = sizes.out_size[-2] if problem.ndim > 1 else 1
+    each = taps * PRODUCT_SLOW
+    if not target.slow_vectors:
+        rows = min(tile.rows, height) or 1
+        down = ((rows - 1) * problem.stride[-2] + problem.kernel_size[-2]) / rows if problem.ndim > 1 else 1
+        reads = down * taps / (problem.kernel_size[-2] if problem.ndim > 1 else 1)
+        each = taps * PRODUCT + reads * (READ if stride == 1 else READ_APART * stride)
+        each += max(taps / prod(problem.kernel_size[:-2]) - HELD, 0) * WEIGHT
+    each *= share_on_data(problem, sizes, problem.ndim - 1)
+    return columns * (height * tile.vectors * each + COLUMN) / CLOCK / threads
 
 
 PLANES = Algorithm("planes", fits, variants, emit, pack, schedule, cost, rows_contiguous)

@@ -35,10 +35,9 @@ def fits(problem: Problem, target: Target) -> str | None:
 
 
 def variants(problem: Problem, target: Target) -> Sequence[Tile]:
-    """One tile; channels first also the one for few outputs, where the columns of a window are neighbours."""
+    """One tile; channels first also the one for few outputs, or little memory."""
     tile = tile_of(problem, target)
-    together = problem.layout == "channels_first" and problem.dilation[-1] == 1
-    return [tile, tile._replace(together=True)] if together else [tile]
+    return [tile, tile._replace(together=True)] if problem.layout == "channels_first" else [tile]
 
 
 def emit(problem: Problem, tile: Tile, target: Target) -> str:
@@ -86,7 +85,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
         axes += [unit * prod(sizes.out_size[axis + 1 :]), box[axis], boxes[axis], starts[axis]]
     if len(axes) != ndim * len(AXIS_NAMES):
         raise ValueError(f"{len(axes)} words for {ndim} axes of {len(AXIS_NAMES)}: the lists differ.")
-    before, length = _line(problem, sizes, lanes)
+    before, length = (0, 0) if tile.together else _line(problem, sizes, lanes)
     arguments = words(
         table, sizes.x_strides[0], plane * channels, sizes.x_strides[1] if first else 1, plane if first else 1, runs,
         run, before, length, *axes,
@@ -163,7 +162,7 @@ def _together_cycles(problem: Problem, sizes: Sizes, lanes: int) -> float:
     taps, rows = problem.kernel_size[-1], prod(problem.kernel_size[:-1])
     if problem.ndim > 1 and sizes.out_size[-1] == 1 and taps >= sizes.in_size[-1]:  # whole rows
         return 10 + 1.3 * prod(problem.kernel_size[:-2]) * ceil_div(problem.kernel_size[-2] * sizes.in_size[-1], lanes)
-    return sizes.out_size[-1] * (12 + 5.0 * rows * ceil_div(taps, lanes))
+    return sizes.out_size[-1] * (12 + 5.0 * rows * (ceil_div(taps, lanes) if problem.dilation[-1] == 1 else taps))
 
 
 POOLING = Algorithm("pooling", fits, variants, emit, pack, schedule, cost, rows_contiguous)

@@ -37,7 +37,7 @@ SHUFFLED = 4  # largest stride whose vectors are shuffled together; beyond, one 
 class Tile(NamedTuple):
     """Outputs of a tile, channels last; 0 where each is combined on its own, and for channels first.
 
-    ``together``: one window of a vector's number of planes at a time (channels first).
+    ``together``: one window of a vector's number of planes at a time (channels first), without scratch.
     """
 
     pixels: int
@@ -441,7 +441,16 @@ class _Together(_Pool):
                         value = k.load_vector(k.at(k.at(x, offset), at), mask=mask, other=self.start())
                         total.value = self.combine(total.value, value)
 
+            def one(x: Value, sums: list[Var] = sums) -> None:
+                """One position of every plane."""
+                for total, offset in zip(sums, apart, strict=True):
+                    value = k.load_vector(k.at(x, offset), count=1, other=self.start())
+                    total.value = self.combine(total.value, value)
+
             def rows(columns: _Range = columns, width: Value = width, sums: list[Var] = sums) -> None:
+                if self.problem.dilation[axis] > 1:
+                    self.over((*row.rows, columns), row.x, sums, one)
+                    return
                 x = k.at(row.x, columns.first + columns.low)
                 self.over(row.rows, x, sums, lambda x: stretch(x, width))
 
@@ -451,7 +460,9 @@ class _Together(_Pool):
                 length = k.maximum(lines.high - lines.low, 0) * width
                 self.over(row.rows[:-1], x, sums, lambda x: stretch(x, length))
 
-            if row.rows and self.problem.dilation[axis - 1] == 1:  # whole rows follow one another
+            if (
+                row.rows and self.problem.dilation[axis - 1] == 1 == self.problem.dilation[axis]
+            ):  # whole rows follow one another
                 size = w[f"size{axis}"]
                 whole = k.convert(width.eq(size), "zext", "i64") & k.convert(
                     w[f"stride{axis - 1}"].eq(size), "zext", "i64"

@@ -12,6 +12,8 @@ To write one (see ``dense.py`` for an example):
    must stay well under 0.1 ms: what does not depend on the sizes is remembered, plain integers and lists for tens of
    elements (a NumPy call takes as long as twenty of them, and far longer when its code is not in the cache), no loop
    over pixels.
+   Of a direct algorithm all threads' scratch and the workspace stay within `allowance` where smaller pieces can do
+   that; where they do not, the engine takes fewer threads or another algorithm.
 6. ``cost`` is a model in seconds, to choose between algorithms and tiles; its terms can be read in the code. It is
    called for every algorithm and tile at a new shape: plain arithmetic, no arrays.
 7. ``reads`` says whether the kernel reads an input of these strides; where it does not the engine hands it a
@@ -23,6 +25,8 @@ To write one (see ``dense.py`` for an example):
 10. ``symbols`` are the functions of the module, whatever the size: they are linked at once, and phases name them.
 11. ``rounding`` is equal for tiles that give the same bits: only among these may the engine take the one whose code is
    at hand. The default is that all do.
+12. ``direct`` is False for algorithms that transform their arrays, and need room for what they transformed. How much
+   memory either kind may take says `keeps_to_memory`, which the engine asks.
 
 The first four words of ``args`` are always x, packed weights, out and workspace (pointers, filled in at each call by
 the engine); what follows is the algorithm's own: integers, and pointers to tables kept alive in ``Schedule.tables``.
@@ -38,6 +42,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from polyconv.run.cpu.pool import rounded
 from polyconv.run.cpu.target import Target
 from polyconv.run.problem import Array, Pads, Problem
 
@@ -88,6 +93,31 @@ class Schedule(NamedTuple):
     workspace_bytes: int = 0
     tables: tuple[Table, ...] = ()
     reason: str = ""
+
+    def memory(self, threads: int) -> int:
+        """Bytes that a call takes besides its arrays: the workspace, and scratch for each of so many threads."""
+        return rounded(self.workspace_bytes) + threads * rounded(self.scratch_bytes)
+
+
+def in_words(memory: int) -> str:
+    """An amount of memory for people.
+
+    >>> in_words(1536), in_words(20480)
+    ('1536 bytes', '20 KiB')
+    """
+    return f"{memory} bytes" if memory < 10 << 10 else f"{memory / 1024:.0f} KiB"
+
+
+def allowance(problem: Problem, sizes: Sizes) -> int:
+    """Bytes that a direct algorithm may take besides its arrays: a quarter of input, output and weights.
+
+    >>> layer = Problem("conv", 8, 16, (3, 3), (1, 1), (1, 1), 1, True, None, "float32", "channels_last")
+    >>> allowance(layer, Sizes(1, (10, 10), ((1, 1), (1, 1)), (10, 10), (800, 80, 8, 1)))
+    3552
+    """
+    inputs = sizes.batch * prod(sizes.in_size) * problem.in_channels
+    values = inputs + sizes.positions * problem.out_channels + prod(problem.weight_shape() or (0,))
+    return values * problem.itemsize // 4
 
 
 def contiguous(problem: Problem, sizes: Sizes) -> bool:
@@ -156,6 +186,25 @@ class Algorithm(NamedTuple):
     packing: Callable[[Problem, Any, Target], float] = copying
     symbols: tuple[str, ...] = ("run0",)
     rounding: Callable[[Any], Hashable] = alike
+    direct: bool = True
+
+
+TRANSFORMS_OWN, TRANSFORMS_SHARED = 16 << 20, 32 << 20  # bytes: each thread's scratch, or five times the L2; workspace
+
+
+def keeps_to_memory(
+    algorithm: Algorithm, problem: Problem, target: Target, sizes: Sizes, schedule: Schedule, threads: int
+) -> bool:
+    """Does a schedule take no more memory than it may.
+
+    A direct algorithm its `allowance`. One that transforms 16 MiB (or five times the L2) for each thread, and for all
+    of them together 32 MiB, or as much as the arrays where they are larger.
+    """
+    allowed = allowance(problem, sizes)
+    if algorithm.direct:
+        return schedule.memory(threads) <= allowed
+    own = max(TRANSFORMS_OWN, 5 * target.l2_bytes)
+    return schedule.scratch_bytes <= own and schedule.workspace_bytes <= max(TRANSFORMS_SHARED, 4 * allowed)
 
 
 def aligned(shape: tuple[int, ...] | int, dtype: Any) -> Array:

@@ -213,5 +213,16 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
 
 
 WINOGRAD = Algorithm(
-    "winograd", fits, variants, emit, pack, schedule, cost, pixels_contiguous, grain, packing, rounding=rounding
+    "winograd",
+    fits,
+    variants,
+    emit,
+    pack,
+    schedule,
+    cost,
+    pixels_contiguous,
+    grain,
+    packing,
+    rounding=rounding,
+    direct=False,
 )

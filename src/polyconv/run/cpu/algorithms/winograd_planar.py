@@ -288,5 +288,16 @@ def _axes(sizes: Sizes, counts: Sequence[int], item: int) -> list[int]:
 
 
 WINOGRAD_PLANAR = Algorithm(
-    "winograd_planar", fits, variants, emit, pack, schedule, cost, rows_contiguous, grain, packing, rounding=rounding
+    "winograd_planar",
+    fits,
+    variants,
+    emit,
+    pack,
+    schedule,
+    cost,
+    rows_contiguous,
+    grain,
+    packing,
+    rounding=rounding,
+    direct=False,
 )

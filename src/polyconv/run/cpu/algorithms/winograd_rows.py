@@ -393,5 +393,16 @@ def rounding(tile: Tile) -> tuple[int, ...]:
 
 
 WINOGRAD_ROWS = Algorithm(
-    "winograd_rows", fits, variants, emit, pack, schedule, cost, rows_contiguous, grain, packing, rounding=rounding
+    "winograd_rows",
+    fits,
+    variants,
+    emit,
+    pack,
+    schedule,
+    cost,
+    rows_contiguous,
+    grain,
+    packing,
+    rounding=rounding,
+    direct=False,
 )
