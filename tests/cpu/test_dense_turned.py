@@ -8,7 +8,8 @@ from cpu import forced
 from cpu.forced import TARGETS, Layer
 from cpu.test_dense_planar import CASES as PLANAR
 from polyconv.run.cpu import algorithms
-from polyconv.run.cpu.algorithms.dense_turned import NAMES
+from polyconv.run.cpu.algorithms import dense_turned
+from polyconv.run.cpu.algorithms.dense_turned import NAMES, rounds_of
 from polyconv.run.cpu.algorithms.record import Sizes
 from polyconv.run.plan import CompiledEngine
 from polyconv.run.problem import Problem
@@ -38,6 +39,28 @@ def test_equals_the_oracle(layer, target):
     forced.check(layer, "dense_turned", TARGETS[target]())
 
 
+ROUNDS = {  # layers, and in how many parts their channels are turned
+    Layer("conv", (128, 30), (3, 3), (12, 11), dilation=(6, 7), padding=((6, 5), (7, 6)), batch=1, **FIRST): 2,
+    Layer("conv", (256, 9), (3,), (40,), dilation=(9,), padding=((9, 9),), activation="relu", batch=1, **FIRST): 4,
+    Layer("conv", (64, 31), (4, 2), (3, 37), dilation=(3, 1), padding=((8, 5), (3, 3)), dtype="float64", **FIRST): 2,
+    Layer("conv", (128, 70), (2, 3), (5, 7), stride=(1, 2), dilation=(2, 2), dtype="float64", **FIRST): 1,
+    Layer("conv", (136, 7), (3, 3), (9, 11), dilation=(6, 7), padding=((6, 5), (7, 6)), batch=1, **FIRST): 1,
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("layer", ROUNDS, ids=str)
+def test_rounds_of_channels_equal_the_oracle(layer, target, monkeypatch):
+    monkeypatch.setattr(dense_turned, "LISTS", 0)
+    host = replace(TARGETS[target](), l2_bytes=0, l1_bytes=48 << 10)
+    problem, out_size = layer.problem(), forced.expected(layer, *forced.data(layer)).shape[2:]
+    sizes = Sizes(layer.batch, layer.in_size, layer.ones(layer.padding, (0, 0)), out_size, ())
+    assert rounds_of.__wrapped__(problem, host, sizes) == ROUNDS[layer]
+    rounds_of.cache_clear()
+    forced.check(layer, "dense_turned", host)
+    rounds_of.cache_clear()
+
+
 @pytest.mark.parametrize("channels", [256, 250])
 def test_pixels_are_not_a_power_of_two_apart(channels):
     problem = Problem("conv", channels, 64, (1, 1), (1, 1), (1, 1), 1, False, None, "float32", "channels_first")
@@ -57,9 +80,11 @@ def test_small_layers_are_left_to_strips(monkeypatch):
         assert found.fits(other, target) is None
 
 
-@pytest.mark.parametrize(("outputs", "side", "chosen"), [(256, 33, False), (1024, 33, True), (512, 19, True)])
+@pytest.mark.parametrize(
+    ("outputs", "side", "chosen"), [(256, 33, True), (1024, 33, True), (512, 19, True), (16, 65, False)]
+)
 def test_the_turned_input_is_a_quarter_of_the_arrays_at_most(outputs, side, chosen):
-    target, found = TARGETS["host"](), forced.algorithm("dense_turned")
+    target, found = replace(TARGETS["host"](), l2_bytes=2 << 20), forced.algorithm("dense_turned")
     problem = Problem("conv", 512, outputs, (3, 3), (1, 1), (18, 18), 1, False, None, "float32", "channels_first")
     sizes = Sizes(1, (side,) * 2, ((18, 18),) * 2, (side,) * 2, (512 * side * side, side * side, side, 1))
     tile = found.variants(problem, target)[0]

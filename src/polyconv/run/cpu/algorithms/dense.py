@@ -217,9 +217,12 @@ class DenseKernel:
     def point(self, phase: dict[str, Value], count: Value) -> Value:
         """Write the tile's list of taps; returns its length."""
         w = self.w
-        zeros = self.k.at(w["packed"], self.zeros_at(w["depth"]))
         sizes = [w[f"size{axis}"] for axis in range(self.problem.ndim)]
-        return self.gather.point(phase, w["table"], sizes, count, w["channels"], zeros)
+        return self.gather.point(phase, w["table"], sizes, count, w["channels"], self.zeros())
+
+    def zeros(self) -> Value:
+        """The row of zeros."""
+        return self.k.at(self.w["packed"], self.zeros_at(self.w["depth"]))
 
     def zeros_at(self, depth: Value) -> Value:
         """Where the row of zeros starts in the packed array, in elements."""
@@ -245,7 +248,8 @@ class DenseKernel:
         weights = k.at(w["packed"], lane * w["depth"] + blocks.lanes * self.problem.groups)
 
         def write(lanes: tuple[int, ...], stored: int) -> None:
-            body = Body(self, lanes, stored, weights, bias, channel, group * w["channels"], active)
+            starts = self.sums_start(bias, weights, sum(lanes))
+            body = Body(self, lanes, stored, *starts, channel, group * w["channels"], active)
             self.bodies(body, count)
             self.after(body, count)
 
@@ -259,6 +263,14 @@ class DenseKernel:
             k.choose(inner < blocks.full, main, tail)
         else:
             (main if blocks.full else tail)()
+
+    def sums_start(self, bias: Value, weights: Value, width: int) -> tuple[Value, Value]:
+        """What sums begin with, and the weights of the first channel, ``width`` of each."""
+        return bias, weights
+
+    def all_channels(self) -> Value:
+        """Input channels of a tap, for one group."""
+        return self.w["channels"]
 
     def bodies(self, body: Body, count: Value) -> None:
         """The code for each number of positions."""
@@ -305,8 +317,8 @@ class Body(NamedTuple):
     parent: DenseKernel
     lanes: tuple[int, ...]
     stored: int  # channels of the last vector
-    weights: Value
     bias: Value
+    weights: Value
     channel: Value
     first: Value  # the group's first input channel
     active: Value
@@ -327,7 +339,7 @@ class Body(NamedTuple):
         biases = [k.load_vector(k.at(self.bias, at), n) for at, n in zip(self.starts, lanes, strict=True)]
         sums = [[k.var(bias) for bias in biases] for _ in range(positions)]
         flat = [total for row in sums for total in row]
-        channels = self.parent.w["channels"]
+        channels = self.parent.all_channels()
         with k.loop(0, self.active, carry=flat) as tap:
             row = k.word_at(self.parent.gather.rows, tap * GROUP)
             pixels = [k.at(k.load(k.word_at(row, p), "ptr"), self.first) for p in range(positions)]
