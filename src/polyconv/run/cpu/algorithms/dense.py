@@ -26,7 +26,6 @@ from polyconv.run.cpu.activations import LONG, LONGEST, activate
 from polyconv.run.cpu.algorithms.blocks import CACHE_LINE, Blocks, cut, fetch_stream, pack_blocks
 from polyconv.run.cpu.algorithms.gather import (
     GROUP,
-    LENGTH,
     MOST_POSITIONS,
     NUMBER,
     Gather,
@@ -143,11 +142,19 @@ class DenseKernel:
         names = (*self.names, *axes)
         values = self.k.words(*names)
         self.w = {name.removesuffix(": ptr"): value for name, value in zip(names, values, strict=True)}
-        self.gather = Gather(self.k, problem.ndim, self.rows_at())
+        self.gather = Gather(self.k, problem.ndim, self.rows_at(), self.apart())
 
     def rows_at(self) -> Value:
         """Where in scratch the list of taps starts."""
         return self.k.word_at(self.k.scratch, Gather.words(self.problem.ndim))
+
+    def apart(self) -> int | None:
+        """Bytes between the pixels that neighbouring outputs read, where that is known and used."""
+        return self.pixel_bytes() * (self.problem.stride[-1] if self.problem.op == "conv" else 1)
+
+    def pixel_bytes(self) -> int:
+        """From one pixel to the next, where pixels follow one another."""
+        return self.problem.in_channels * self.k.bytes
 
     def write(self) -> str:
         """The module's text."""
@@ -342,18 +349,47 @@ class Body(NamedTuple):
         channels = self.parent.all_channels()
         with k.loop(0, self.active, carry=flat) as tap:
             row = k.word_at(self.parent.gather.rows, tap * GROUP)
-            pixels = [k.at(k.load(k.word_at(row, p), "ptr"), self.first) for p in range(positions)]
             tap_weights = k.at(self.weights, k.load(k.word_at(row, NUMBER), "i64") * channels * width)
-            with k.loop(0, k.load(k.word_at(row, LENGTH), "i64"), carry=flat, nonempty=True) as c:
-                spot = k.at(tap_weights, c * width)
-                vectors = [k.load_vector(k.at(spot, at), n) for at, n in zip(self.starts, lanes, strict=True)]
-                self.parent.fetch_ahead(spot, lanes, positions)
-                self.parent.fetch_next(pixels[0], c, positions)
-                for pixel, totals in zip(pixels, sums, strict=True):
-                    value = k.load(k.at(pixel, c))
-                    for vector, total, n in zip(vectors, totals, lanes, strict=True):
-                        total.value = k.fma(vector, k.broadcast(value, n), total.value)
+            length, even = self.parent.gather.length(row)
+
+            def by_pointers(row: Value = row, weights: Value = tap_weights, length: Value = length) -> None:
+                pixels = [k.at(k.load(k.word_at(row, p), "ptr"), self.first) for p in range(positions)]
+                with k.loop(0, length, carry=flat, nonempty=True) as c:
+                    self.term([k.at(pixel, c) for pixel in pixels], k.at(weights, c * width), sums)
+                    self.parent.fetch_next(pixels[0], c, positions)
+
+            if even is None or 4 * positions <= 3 * self.parent.tile.positions:
+                by_pointers()
+            else:
+                k.choose(even, lambda: self.by_distance(row, tap_weights, length, sums), by_pointers, carry=flat)
         self.parent.finish(self, sums)
+
+    def by_distance(self, row: Value, weights: Value, length: Value, sums: list[list[Var]]) -> None:
+        """The terms of an entry whose pixels are equally far apart: one pointer, few instructions that only count."""
+        k, width, flat = self.parent.k, sum(self.lanes), [total for row in sums for total in row]
+        apart = self.parent.gather.apart or 0
+        channels = self.parent.problem.in_channels // self.parent.problem.groups
+        is_whole = len(sums) == self.parent.tile.positions and len(set(self.lanes)) == 1
+        together = 2 if is_whole and channels % 2 == 0 else 1
+        pixels = k.at(k.load(row, "ptr"), self.first)
+        with k.loop(0, length, together, carry=flat, nonempty=True) as c:
+            first, spot = k.at(pixels, c), k.at(weights, c * width)
+            for n in range(together):
+                place = k.at(first, n)
+                self.term([k.byte_at(place, p * apart) for p in range(len(sums))], k.at(spot, n * width), sums)
+                self.parent.fetch_next(pixels, c + n, len(sums))
+                if together > 1:
+                    k.barrier(flat)
+
+    def term(self, pixels: list[Value], spot: Value, sums: list[list[Var]]) -> None:
+        """One term of every sum: the pixels' values, and the weights at ``spot``."""
+        k, lanes = self.parent.k, self.lanes
+        vectors = [k.load_vector(k.at(spot, at), n) for at, n in zip(self.starts, lanes, strict=True)]
+        self.parent.fetch_ahead(spot, lanes, len(sums))
+        for pixel, totals in zip(pixels, sums, strict=True):
+            value = k.load(pixel)
+            for vector, total, n in zip(vectors, totals, lanes, strict=True):
+                total.value = k.fma(vector, k.broadcast(value, n), total.value)
 
 
 # ---- run-time sizes ------------------------------------------------------------------------------------------------

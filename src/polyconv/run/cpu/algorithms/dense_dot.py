@@ -65,6 +65,9 @@ def emit(problem: Problem, tile: Tile, target: Target) -> str:
 
 
 class _DotKernel(DenseKernel):
+    def apart(self) -> None:
+        """Not used: a pixel is read a vector at a time."""
+
     def zeros_at(self, depth: Value) -> Value:
         return depth * self.problem.out_channels + self.problem.out_channels
 

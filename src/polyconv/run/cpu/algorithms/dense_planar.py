@@ -95,6 +95,10 @@ class PlanarKernel(DenseKernel):
         width = max(sum(self.blocks.main), sum(self.blocks.tail))
         return self.k.byte_at(super().rows_at(), GROUP * width * self.k.bytes)
 
+    def pixel_bytes(self) -> int:
+        """In a strip."""
+        return pitch_of(self.problem)
+
     @classmethod
     def phase_fields(cls, ndim: int) -> list[str]:
         """Names of the words of a phase's record."""
@@ -382,13 +386,18 @@ def cut_strips(
     return _axes(problem, phases, grid, runs)
 
 
-def pitches_of(problem: Problem, axes: Sequence[StripAxis]) -> list[int]:
-    """Bytes between neighbouring units of a strip along each axis.
+def pitch_of(problem: Problem) -> int:
+    """Bytes between the pixels of a strip.
 
     Pixels whose addresses differ by a multiple of a page would share a set of the L1: a line is left out after each.
     """
     pitch = problem.numpy_dtype().itemsize * problem.in_channels
-    pitches = [pitch + CACHE_LINE if pitch % SAME_SET == 0 else pitch]
+    return pitch + CACHE_LINE if pitch % SAME_SET == 0 else pitch
+
+
+def pitches_of(problem: Problem, axes: Sequence[StripAxis]) -> list[int]:
+    """Bytes between neighbouring units of a strip along each axis."""
+    pitches = [pitch_of(problem)]
     for axis in reversed(axes[1:]):
         pitches.insert(0, pitches[0] * axis.units)
     return pitches

@@ -165,6 +165,10 @@ class TurnedKernel(DenseKernel):
         self.stage = super().rows_at()
         return self.k.byte_at(self.stage, GROUP * max(sum(self.blocks.main), sum(self.blocks.tail)) * self.k.bytes)
 
+    def pixel_bytes(self) -> int:
+        """In the workspace."""
+        return _pitch(self.problem, self.k.target) * self.k.bytes
+
     def finish(self, body: Body, sums: list[list[Var]]) -> None:
         """Put the sums down in scratch."""
         k, width = self.k, sum(body.lanes)

@@ -18,7 +18,8 @@ from polyconv.run.cpu.algorithms.phases import OutputPhases
 from polyconv.run.cpu.emit import Kernel, Value, Var
 
 GROUP = 16  # words in a row of the list
-LENGTH, NUMBER = 14, 15  # where a row holds its channels and its tap's number
+LENGTH, NUMBER = 14, 15  # where a row holds its channels (see `Gather.length`) and its tap's number
+EVEN = 15  # where the outputs' addresses leave room for: are the pixels of a tile ``apart`` from each other
 MOST_POSITIONS = 14
 LONGEST_LIST = 8 << 10  # bytes of a tile's list up to which there are two
 PHASE_TAPS = ("taps_at", "taps", "runs_at", "runs")  # of a phase; then least and most shift of each axis
@@ -38,8 +39,9 @@ class Walk(NamedTuple):
 class Gather:
     """Writes the code; uses ``rows_at`` words of scratch, then a row for each tap."""
 
-    def __init__(self, k: Kernel, ndim: int, rows: Value) -> None:
+    def __init__(self, k: Kernel, ndim: int, rows: Value, apart: int | None = None) -> None:
         self.k, self.ndim, self._first_rows = k, ndim, rows
+        self.apart = apart  # bytes between neighbours of a row, where that is known: then entries say who has them
         self.use(k.integer(0))
 
     def use(self, offset: Value) -> None:
@@ -111,6 +113,8 @@ class Gather:
                 if walk is last:
                     origin = origin + steps * k.broadcast(walk.origin_step, GROUP)
                 k.store_vector(origin, place, align=64)
+            if self.apart is not None:
+                k.store(k.convert(last.source_step.eq(self.apart), "zext", "i64"), k.word_at(self.outs, EVEN))
 
         k.choose(last.start + count <= last.size, in_one_row, lambda: self.one_by_one(walks, count, source, sink))
 
@@ -125,6 +129,8 @@ class Gather:
             for store, walk, place in zip(self.origins, walks[-self.ndim :], places[-self.ndim :], strict=True):
                 k.store(self.origin(walk, place.value), k.word_at(store, position))
             self.advance(walks, places, pointers)
+        if self.apart is not None:
+            k.store(k.integer(0), k.word_at(self.outs, EVEN))
 
     def advance(self, walks: Sequence[Walk], places: list[Var], pointers: list[Var]) -> None:
         """The next position: the last axis first, carrying over."""
@@ -171,7 +177,7 @@ class Gather:
                 offset = k.broadcast(k.load(k.word_at(run, 1), "i64"), GROUP)
                 k.store_vector(self.moved(bases, offset), row, align=64)
                 k.store(k.load(run, "i64"), k.word_at(row, NUMBER))
-                k.store(k.load(k.word_at(run, 2), "i64"), k.word_at(row, LENGTH))
+                self.put_length(k.load(k.word_at(run, 2), "i64"), row)
             active.value = phase["runs"]
 
         def taps() -> None:
@@ -180,6 +186,24 @@ class Gather:
         bits = f"i{GROUP}"
         k.choose(k.bitcast(inside, bits).eq(k.bitcast(present, bits)), runs, taps, carry=[active])
         return active.value
+
+    def put_length(self, channels: Value, row: Value, whole: Value | None = None) -> None:
+        """How many channels an entry has, and in the lowest bit whether its pixels are ``apart`` from each other.
+
+        They are in a tile that lies in one row, unless some of its positions are on padding (not ``whole``).
+        """
+        k, word = self.k, channels
+        if self.apart is not None:
+            even = k.load(k.word_at(self.outs, EVEN), "i64")
+            if whole is not None:
+                even = even & k.convert(whole, "zext", "i64")
+            word = channels * 2 + even
+        k.store(word, k.word_at(row, LENGTH))
+
+    def length(self, row: Value) -> tuple[Value, Value | None]:
+        """How many channels an entry has; are its pixels ``apart`` from each other, where that may be."""
+        word = self.k.load(self.k.word_at(row, LENGTH), "i64")
+        return (word, None) if self.apart is None else (word >> 1, (word & 1).ne(0))
 
     def each_tap(
         self,
@@ -206,7 +230,7 @@ class Gather:
             row = k.word_at(self.rows, active.value * GROUP)
             k.store_vector(k.select(valid, self.moved(bases, offset), nothing), row, align=64)
             k.store(k.load(tap, "i64"), k.word_at(row, NUMBER))
-            k.store(channels, k.word_at(row, LENGTH))
+            self.put_length(channels, row, k.bitcast(valid, f"i{GROUP}").eq(k.bitcast(present, f"i{GROUP}")))
             active.value = active.value + k.convert(k.bitcast(valid, f"i{GROUP}").ne(0), "zext", "i64")
 
 
