@@ -147,12 +147,16 @@ def test_transposed_phases_of_the_same_pixels_follow_one_another():
 
 
 @pytest.mark.parametrize(
-    ("outputs", "kernel", "stride", "asks"), [(64, 1, 1, True), (16, 1, 1, False), (64, 1, 2, False), (64, 2, 1, False)]
+    ("outputs", "kernel", "stride", "dilation", "asks"),
+    [(64, 1, 1, 1, True), (16, 1, 1, 1, False), (64, 3, 2, 1, True), (64, 3, 1, 2, False), (640, 3, 1, 1, False)],
 )
-def test_pixels_that_follow_are_asked_for(outputs, kernel, stride, asks):
-    """Weights stay in the L1 here: nothing else is asked for."""
-    target = replace(TARGETS["host"](), cpu="any", l1_bytes=1 << 20)
-    axes = ((kernel,) * 2, (stride,) * 2, (1, 1))
+def test_pixels_that_follow_are_asked_for(outputs, kernel, stride, dilation, asks):
+    """Not where loads are what a tile waits for, many blocks share the wait, or taps read other pixels.
+
+    Weights stay in the L1 here: nothing else is asked for.
+    """
+    target = replace(TARGETS["host"](), cpu="any", l1_bytes=1 << 22)
+    axes = ((kernel,) * 2, (stride,) * 2, (dilation,) * 2)
     problem = Problem("conv", 40, outputs, *axes, 1, False, None, "float32", "channels_last")
     found = forced.algorithm("dense")
     text = found.emit(problem, Tile(6, 2), target)

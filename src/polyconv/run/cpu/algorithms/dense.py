@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from math import prod
+from math import gcd, prod
 from typing import NamedTuple
 
 from polyconv.run.cpu.activations import LONG, LONGEST, activate
@@ -125,6 +125,7 @@ def emit(problem: Problem, tile: Tile, target: Target) -> str:
 
 
 FEW_BLOCKS = 8  # of output channels
+TOGETHER = 56  # multiply-adds of one turn of an unrolled loop, about
 
 
 class DenseKernel:
@@ -300,18 +301,23 @@ class DenseKernel:
         channels, taps = problem.in_channels // problem.groups, ceil_div(prod(problem.kernel_size), phases)
         fetch_stream(self.k, spot, lanes, positions, channels * taps * self.blocks.lanes * self.k.bytes)
 
-    def fetch_next(self, pixel: Value, turn: Value, positions: int) -> None:
-        """Ask for the pixels behind a tile's, as many bytes a turn as it has: a pointwise layer's next tile reads them.
+    def fetch_next(self, pixel: Value, turn: Value, positions: int, turns: int = 1) -> None:
+        """Ask for what lies behind a tile's pixels, as many bytes a turn as it has: its neighbour reads them.
 
-        Only where few blocks of channels share the wait for a tile's pixels, and loads are not what a tile waits for.
+        Left to the processor they come late where they are not in the L2. Only where few blocks of channels share that
+        wait, loads are not what a tile waits for, and two tiles' pixels have room in the L1.
         """
         k, problem, blocks = self.k, self.problem, self.blocks
-        if k.target.slow_vectors or not problem.is_pointwise or problem.groups > 1:
+        if k.target.slow_vectors or problem.op != "conv" or problem.groups > 1 or problem.dilation[-1] > 1:
             return
-        if blocks.count > FEW_BLOCKS or blocks.vectors < 2 * blocks.count:
+        if blocks.count > FEW_BLOCKS or blocks.vectors < 2 * blocks.count or self.gather.apart is None:
             return
-        behind = k.byte_at(k.at(pixel, self.w["channels"] * positions), turn * (positions * k.bytes))
-        for line in range(0, positions * k.bytes, CACHE_LINE):
+        row = positions * self.gather.apart
+        if 2 * row > k.target.l1_bytes and not problem.is_pointwise:
+            return
+        part = ceil_div(row, problem.kernel_size[-1] * problem.in_channels)
+        behind = k.byte_at(k.byte_at(pixel, row), turn * part)
+        for line in range(0, part * turns, CACHE_LINE):
             k.prefetch(k.byte_at(behind, line))
 
     def after(self, body: Body, count: Value) -> None:
@@ -369,15 +375,16 @@ class Body(NamedTuple):
         k, width, flat = self.parent.k, sum(self.lanes), [total for row in sums for total in row]
         apart = self.parent.gather.apart or 0
         channels = self.parent.problem.in_channels // self.parent.problem.groups
-        is_whole = len(sums) == self.parent.tile.positions and len(set(self.lanes)) == 1
-        together = 2 if is_whole and channels % 2 == 0 else 1
+        together = 1
+        if len(set(self.lanes)) == 1 and (len(sums) == self.parent.tile.positions or len(self.lanes) == 1):
+            together = gcd(1 << (TOGETHER // len(flat)).bit_length() - 1, channels)
         pixels = k.at(k.load(row, "ptr"), self.first)
         with k.loop(0, length, together, carry=flat, nonempty=True) as c:
             first, spot = k.at(pixels, c), k.at(weights, c * width)
+            self.parent.fetch_next(pixels, c, len(sums), together)
             for n in range(together):
                 place = k.at(first, n)
                 self.term([k.byte_at(place, p * apart) for p in range(len(sums))], k.at(spot, n * width), sums)
-                self.parent.fetch_next(pixels, c + n, len(sums))
                 if together > 1:
                     k.barrier(flat)
 

@@ -50,7 +50,6 @@ from polyconv.run.problem import Problem
 
 MOST_PATCH = 64 << 10  # bytes of a patch
 LONG_ROW = 48  # terms of a kernel row from which on it has a loop of its own
-TOGETHER = 56  # multiply-adds of one turn of that loop
 LONG_LINE = 4096  # positions of a picture up to which they are one row, where that is possible
 NAMES = (
     *FIXED_WORDS, "offsets: ptr", "patch_offsets: ptr", "tiles: ptr", "row_tiles", "pieces", "rows", "blocks",
@@ -274,7 +273,7 @@ class _NearKernel:
         """
         k, terms, width = self.k, self.geometry.row_terms, sum(lanes)
         flat = [total for position in totals for total in position]
-        together = max(1, TOGETHER // len(flat)) if len(set(lanes)) == 1 else 1
+        together = max(1, dense.TOGETHER // len(flat)) if len(set(lanes)) == 1 else 1
         whole = terms - terms % together
         with k.loop(first // terms, stop // terms, carry=flat) as line:
             pixels, spots = self.value_at(base, offsets, line), k.at(weights, line * (terms * width))

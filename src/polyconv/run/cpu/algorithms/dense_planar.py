@@ -226,7 +226,7 @@ class PlanarKernel(DenseKernel):
             sink = k.byte_at(sink, part.first * out_stride)
         self.gather.lay(walks, count, self.strip, sink)
 
-    def fetch_next(self, pixel: Value, turn: Value, positions: int) -> None:
+    def fetch_next(self, pixel: Value, turn: Value, positions: int, turns: int = 1) -> None:
         """A strip is in the L2."""
 
     # ---- the sums --------------------------------------------------------------------------------------------------
