@@ -166,8 +166,8 @@ class TurnedKernel(DenseKernel):
         return self.k.byte_at(self.stage, GROUP * max(sum(self.blocks.main), sum(self.blocks.tail)) * self.k.bytes)
 
     def pixel_bytes(self) -> int:
-        """In the workspace."""
-        return _pitch(self.problem, self.k.target) * self.k.bytes
+        """In the workspace, where all channels are turned at once."""
+        return _pitch(self.problem, self.k.target, self.problem.in_channels) * self.k.bytes
 
     def finish(self, body: Body, sums: list[list[Var]]) -> None:
         """Put the sums down in scratch."""
