@@ -85,7 +85,7 @@ def test_any_cut_gives_the_same_bits(layer, layout, monkeypatch):
 
     def cut_by(most: int, chunk: int, together: int):
         def cut(shape, target, tiles, run, threads):
-            made = winograd_tiles._cut(shape, target, tiles, run * max(1, most // run), chunk, together, threads)
+            made = winograd_tiles._cut(shape, tiles, run * max(1, most // run), chunk, together)
             used.add((made.items > 1, made.together > 1))
             return made
 

@@ -79,16 +79,17 @@ class Request(NamedTuple):
 
 def request_of(layer: Windowed, in_shape: Sizes, layout: Layout) -> Request:
     """What an engine is asked for an input of this shape; ValueError where the layer does not fit it."""
-    spatial = spatial_of(in_shape, layout)
+    return requested(layer, in_shape[0], channels_of(in_shape, layout), spatial_of(in_shape, layout), layout)
+
+
+def requested(layer: Windowed, batch: int, channels: int, spatial: Sizes, layout: Layout) -> Request:
+    """As ``request_of``, for the parts of the input's shape."""
     padding, out_size = windows_over(layer, spatial)
     mode = layer.padding_mode if isinstance(layer, Conv) else "zeros"
     if mode == "zeros" or not any(map(any, padding)):
-        return Request(in_shape, padding, out_size, layout)
+        return Request(shaped(batch, channels, spatial, layout), padding, out_size, layout)
     around = tuple(size + before + after for size, (before, after) in zip(spatial, padding, strict=True))
-    channels = channels_of(in_shape, layout)
-    return Request(
-        shaped(in_shape[0], channels, around, layout), ((0, 0),) * len(padding), out_size, layout, mode, padding
-    )
+    return Request(shaped(batch, channels, around, layout), ((0, 0),) * len(padding), out_size, layout, mode, padding)
 
 
 def shaped(batch: int, channels: int, spatial: Sizes, layout: Layout) -> Sizes:

@@ -28,7 +28,7 @@ from polyconv.layers import (
 from polyconv.network import INPUT, Join, Node, axis_names, flow
 from polyconv.run.arrays import as_array, as_kind_of, conversion
 from polyconv.run.engines import engine_for, fusing
-from polyconv.run.lower import WINDOWED, Request, channels_of, problem_of, request_of, shaped, spatial_of
+from polyconv.run.lower import WINDOWED, Request, channels_of, problem_of, requested, spatial_of
 from polyconv.run.problem import Array, Layout, Pads, Prepared
 from polyconv.run.weights import checked_weights
 
@@ -111,20 +111,14 @@ class Model:
         """
         if type(x) is np.ndarray:
             chain = self._chains.get((x.shape, x.dtype))
-            if chain is None:
-                chain = self._new_chain(x)
+            if chain is None and self._is_chain and self._input(x) is x:
+                self._steps(x)
+                chain = self._chains.get((x.shape, x.dtype))
             if chain is not None:
                 for step in chain:
                     x = step(x)
                 return x
         return as_kind_of(x, self._run(self._input(x)))
-
-    def _new_chain(self, x: Array) -> tuple[Step, ...] | None:
-        """The steps for an input of a new shape, where the network has no branches and x can be taken as it is."""
-        if self._input(x) is not x or not self._is_chain:
-            return None
-        self._steps(x)
-        return self._chains.get((x.shape, x.dtype))
 
     def profile(self, x: Any, *, repeats: int = 3) -> tuple[Any, dict[str, float]]:
         """The output for x, and the seconds that each stage took: the least of ``repeats`` runs after a first one.
@@ -214,8 +208,7 @@ class Model:
                 layer, inputs = fused.layer, fused.node.inputs
                 if isinstance(layer, WINDOWED):
                     source = flowing[inputs[0]]
-                    full = shaped(shape[0], source[0], source[1:], self.layout)
-                    asked[index] = request = request_of(layer, full, self.layout)
+                    asked[index] = request = requested(layer, shape[0], source[0], source[1:], self.layout)
                     flowing[index] = (layer.out_channels_for(source[0]), *request.out_size)
                 else:
                     flowing[index] = flow(layer, [flowing[number] for number in inputs])

@@ -151,6 +151,7 @@ class CompiledLayer:
 
     max_shapes = MAX_SHAPES
     packs_once = True  # and not at every call
+    ending = ""  # of the names that choices are remembered under
     filled: tuple[int, ...] = (0, 2)  # words of ``args`` that a call fills in: x and out
 
     def __init__(
@@ -214,10 +215,11 @@ class CompiledLayer:
         if plan.schedule is None:
             return "nothing to compute: the output is empty"
         memory = in_words(plan.schedule.memory(plan.threads))
+        reason = plan.schedule.reason if isinstance(plan.schedule.reason, str) else plan.schedule.reason()
         how = "measured" if plan.measured else "expected"
         return (
             f"{plan.algorithm.name} {plan.tile}, {plan.threads} thread(s), {memory} of workspace, "
-            f"{how} {plan.seconds * 1e6:.0f} us: {plan.schedule.reason}"
+            f"{how} {plan.seconds * 1e6:.0f} us: {reason}"
             f"{''.join(f'; {finding}' for finding in self._findings())} (compiled for this machine)"
         )
 
@@ -240,7 +242,12 @@ class CompiledLayer:
         key = (shape, strides, is_aligned, padding, out_size)
         plan = self._plans.get(key)
         if plan is None:
-            plan = self._sound_plan(shape, strides, is_aligned, padding, out_size)
+            try:
+                plan = None if self._left_out else self._make_plan(shape, strides, is_aligned, padding, out_size)
+            except machine.Unusable as found:
+                self._leave_out(found)
+            if plan is None:
+                plan = self._sound_plan(shape, strides, is_aligned, padding, out_size)
             with self._lock:
                 while len(self._plans) >= self.max_shapes:
                     self._plans.pop(next(iter(self._plans)))
@@ -256,13 +263,10 @@ class CompiledLayer:
         out_size: tuple[int, ...],
     ) -> _Plan:
         """A plan by an algorithm that can be used on this machine; by NumPy where there is none."""
-        while not self._left_out or self.choices:
+        while self.choices:
             try:
                 return self._make_plan(shape, strides, is_aligned, padding, out_size)
             except machine.Unusable as found:
-                if self._known is None:  # the algorithm was asked for by name
-                    raise
-                warnings.warn(str(found), RuntimeWarning, stacklevel=2)
                 self._leave_out(found)
         from polyconv.run.numpy_engine import NumpyEngine
 
@@ -280,12 +284,15 @@ class CompiledLayer:
         return bool(self._left_out) and not self.choices
 
     def _leave_out(self, found: machine.Unusable) -> None:
-        """Plan without an algorithm from now on."""
+        """Plan without an algorithm from now on; raises what was found where the algorithm was asked for by name."""
+        if self._known is None:
+            raise found
+        warnings.warn(str(found), RuntimeWarning, stacklevel=3)
         name = found.algorithm
         with self._lock:
             self._left_out[name], self._latest = found.finding, None
             self.choices = [pair for pair in self.choices if pair[0].name != name]
-            self._known = {shape: one for shape, one in (self._known or {}).items() if one.algorithm != name}
+            self._known = {shape: one for shape, one in self._known.items() if one.algorithm != name}
 
     def _make_plan(
         self,
@@ -341,10 +348,7 @@ class CompiledLayer:
 
     def shape_key(self, in_shape: tuple[int, ...], padding: Pads, out_size: tuple[int, ...]) -> str:
         """What a choice for this shape is remembered under."""
-        return self._shape_key(self.sizes(in_shape, padding, out_size))
-
-    def _shape_key(self, sizes: Sizes) -> str:
-        return choices.shape_key(sizes.batch, sizes.in_size, sizes.padding, sizes.out_size, self.threads)
+        return choices.shape_key(*self.sizes(in_shape, padding, out_size)[:4], self.threads) + self.ending
 
     def threads_for(self, seconds: float) -> int:
         """Threads for work that takes so long on one."""
@@ -354,7 +358,7 @@ class CompiledLayer:
         """What runs this shape: what was remembered, or the fastest by the models that keeps to its memory."""
         if self._latest is not None and self._latest[0] == sizes:
             return self._latest[1]
-        shape = self._shape_key(sizes)
+        shape = choices.shape_key(*sizes[:4], self.threads) + self.ending
         choice = self._known.get(shape) if self._known else None
         known = None if choice is None else self._find(choice)
         if choice is not None and known is not None:
@@ -542,6 +546,7 @@ class OneCallLayer(CompiledLayer):
 
     max_shapes = 8  # there are many such layers, and all are kept
     packs_once = False
+    ending = choices.ONCE
     filled = (0, 1, 2)
     _as_pixels = None
 
@@ -568,9 +573,6 @@ class OneCallLayer(CompiledLayer):
     def packing(self, algorithm: Algorithm, tile: Hashable) -> float:
         """What packing adds to a call. It does not depend on the number of threads, so that the bits do not."""
         return algorithm.packing(self.problem, tile, self.target) * PACKING_COUNTS
-
-    def _shape_key(self, sizes: Sizes) -> str:
-        return super()._shape_key(sizes) + choices.ONCE
 
 
 def _contiguous(sizes: Sizes, shape: tuple[int, ...]) -> Sizes:

@@ -78,7 +78,7 @@ class Call:
         workspace_word: int = -1,
         hold_gil: bool = False,
     ) -> None:
-        runtime = _runtime()
+        runtime = _the_runtime or _runtime()
         self.phases, self.arrays = phases, arrays
         self._enter = runtime.call_holding if hold_gil else runtime.call
         self._first_array = first_array = pool_code.HEADER_WORDS + pool_code.PHASE_WORDS * len(phases)
@@ -98,7 +98,8 @@ class Call:
             words = list(map(_number, words))
         template += words  # type: ignore[arg-type]  # all are integers now
         self._template = template
-        self._blocks = [self._new_block()]
+        block = array("q", template)
+        self._blocks = [(block, block.buffer_info()[0])]
 
     def __call__(self, *arrays: Array) -> None:
         """Run the phases on these arrays (``numpy.ndarray`` or a subclass: anything else is undefined behaviour).

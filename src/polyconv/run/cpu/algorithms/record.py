@@ -84,7 +84,7 @@ class Schedule(NamedTuple):
     """How one shape is run: the words of ``args``, the phases, and the memory they need.
 
     ``scratch_bytes`` is per thread, ``workspace_bytes`` per call, both 64-byte aligned and not cleared. ``tables``
-    are arrays that the words point into. ``reason`` goes into ``explain()``.
+    are arrays that the words point into. ``reason`` goes into ``explain()``; what makes it, where that takes long.
     """
 
     words: Sequence[int]
@@ -92,7 +92,7 @@ class Schedule(NamedTuple):
     scratch_bytes: int
     workspace_bytes: int = 0
     tables: tuple[Table, ...] = ()
-    reason: str = ""
+    reason: str | Callable[[], str] = ""
 
     def memory(self, threads: int) -> int:
         """Bytes that a call takes besides its arrays: the workspace, and scratch for each of so many threads."""

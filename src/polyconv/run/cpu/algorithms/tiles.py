@@ -23,8 +23,8 @@ def tile_starts(outputs: Sequence[int], dilations: Sequence[int], out_size: Sequ
     """
     found = []
     for count, dilation, size in zip(outputs, dilations, out_size, strict=True):
-        if count == 1:
-            found.append(list(range(size)))
+        if count == 1 or dilation == 1:
+            found.append(list(range(0, size, count)))
         else:
             found.append([s for rest in range(min(dilation, size)) for s in range(rest, size, dilation * count)])
     return found

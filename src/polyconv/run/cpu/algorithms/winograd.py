@@ -22,6 +22,7 @@ place in the picture alone.
 from __future__ import annotations
 
 import itertools
+from functools import lru_cache, partial
 
 from polyconv.geometry import product
 from polyconv.run.cpu.activations import activate
@@ -187,10 +188,16 @@ def _trash_lanes(shape: Shape) -> int:
     return -(-(shape.problem.out_channels + 2 * shape.lanes) // 16) * 16
 
 
+@lru_cache(maxsize=256)
+def _fixed_bytes(shape: Shape) -> int:
+    """Scratch besides V and M."""
+    return _pointer_bytes(shape) + _trash_lanes(shape) * shape.item
+
+
 def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> Schedule:
     """Tiles, blocks of tiles, and whether each thread transforms for itself."""
     shape = shape_of_tiles(problem, tile, target)
-    item = problem.numpy_dtype().itemsize
+    item = shape.item
     starts = tile_starts(shape.outputs, problem.dilation, sizes.out_size)
     counts = [len(found) for found in starts]
     tiles = sizes.batch * product(counts)
@@ -208,8 +215,8 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
         table, tiles, work.block, work.blocks, 1, work.chunk, work.together, out_blocks, work.v_point, work.m_point,
         work.m_block, sizes.x_strides[0] * item, out_stride, *axes,
     )  # fmt: skip
-    scratch = _pointer_bytes(shape) + _trash_lanes(shape) * item + work.bytes
-    return Schedule(arguments, (Phase("run0", work.items),), scratch, 0, (table,), reason(shape, tiles, work))
+    text = partial(reason, shape, tiles, work.block)
+    return Schedule(arguments, (Phase("run0", work.items),), _fixed_bytes(shape) + work.bytes, 0, (table,), text)
 
 
 WINOGRAD = Algorithm(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from functools import partial
 
 from polyconv.geometry import product
 from polyconv.run.cpu.activations import activate
@@ -243,7 +244,7 @@ def _runs(outputs: int, dilation: int, starts: list[int], size: int) -> tuple[in
 def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> Schedule:
     """Runs, blocks of them, and whether each thread transforms for itself."""
     shape = shape_of_tiles(problem, tile, target)
-    item = problem.numpy_dtype().itemsize
+    item = shape.item
     starts = tile_starts(shape.outputs, problem.dilation, sizes.out_size)
     run, starts[-1] = _runs(shape.outputs[-1], problem.dilation[-1], starts[-1], sizes.out_size[-1])
     counts = [len(found) for found in starts]
@@ -265,7 +266,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
         work.m_block, sizes.x_strides[0] * item, plane * problem.out_channels, sizes.x_strides[1] * item, plane,
         columns, out_columns, used_columns, sinks_at, m_at, *_axes(sizes, counts, item),
     )  # fmt: skip
-    text = reason(shape, tiles, work, f", {run} turned together")
+    text = partial(reason, shape, tiles, work.block, f", {run} turned together")
     return Schedule(arguments, (Phase("run0", work.items),), m_at + work.bytes, 0, (table,), text)
 
 

@@ -328,8 +328,8 @@ def cut_work(shape: Shape, target: Target, tiles: int, run: int, threads: int) -
             for together in (1, several if several < chunk else chunk) if several > 1 < chunk else (1,):
                 seconds, used = _model(shape, target, rate, tiles, block, chunk, together, threads)
                 found.append((used if used > room else room, seconds, block, chunk, together))
-    _, _, block, chunk, together = min(found)
-    return _cut(shape, target, tiles, block, chunk, together, threads)
+    _, seconds, block, chunk, together = min(found)
+    return _cut(shape, tiles, block, chunk, together, seconds)
 
 
 def _least_seconds(shape: Shape, target: Target, tiles: int) -> float:
@@ -385,23 +385,21 @@ def _model(
     return mine * (ITEM + more + UNHIDDEN * less + moving) + borders, v + m
 
 
-def _cut(shape: Shape, target: Target, tiles: int, block: int, chunk: int, together: int, threads: int) -> Cut:
-    """A way to cut the work: how it lies in memory, and what it takes by the model."""
+def _cut(shape: Shape, tiles: int, block: int, chunk: int, together: int, seconds: float = 0.0) -> Cut:
+    """A way to cut the work: how it lies in memory."""
     item, blocks, chunks = shape.item, max(1, ceil_div(tiles, block)), ceil_div(shape.count, chunk)
     v_point, m_point = spread(block * shape.row, item), spread(block * shape.width, item)
     m_block = shape.points * m_point + shape.width
     size = (shape.points * v_point + shape.row + together * m_block) * item
-    rate = PRODUCTS * target.vector_rate
-    seconds, _ = _model(shape, target, rate, tiles, block, chunk, together, threads)
     return Cut(block, blocks, chunk, chunks, together, v_point, m_point, m_block, size, seconds)
 
 
-def reason(shape: Shape, tiles: int, work: Cut, more: str = "") -> str:
+def reason(shape: Shape, tiles: int, block: int, more: str = "") -> str:
     """What ``explain()`` says."""
     name = "x".join(map(str, shape.outputs))
     taps = product(shape.problem.kernel_size)
     saved = taps * product(shape.outputs) / (shape.points * len(shape.summed))
-    return f"{saved:.2g} times fewer multiplications with {tiles} tiles of {name}{more}, {work.block} at a time"
+    return f"{saved:.2g} times fewer multiplications with {tiles} tiles of {name}{more}, {block} at a time"
 
 
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
