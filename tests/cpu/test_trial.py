@@ -12,7 +12,7 @@ import polyconv as pc
 from cpu.test_neon import DTYPES, KINDS, LAYOUTS
 from polyconv.run import engines, trial
 from polyconv.run.cpu import algorithms, machine
-from polyconv.run.cpu.algorithms import NAMES
+from polyconv.run.cpu.algorithms import NAMES, RESERVE
 from polyconv.run.cpu.algorithms.record import Algorithm
 from polyconv.run.cpu.target import host
 from polyconv.run.plan import CompiledEngine
@@ -120,7 +120,7 @@ def test_wrong_code_is_left_out_named_and_remembered(monkeypatch):
             made = layer(x, PADS, OUT)
         np.testing.assert_array_equal(made, right())
         said = layer.explain(SHAPE, PADS, OUT)
-        assert said.split()[0] in set(NAMES) - {first}
+        assert said.split()[0] in {*NAMES, *RESERVE} - {first}
         assert f"wrong results here, so not used: {first}" in said
         assert len(written) == 1, "a process later it is known before it is compiled"
         forget(monkeypatch)
@@ -132,7 +132,7 @@ def test_wrong_code_is_left_out_named_and_remembered(monkeypatch):
 
 
 def test_where_all_are_wrong_numpy_runs(monkeypatch):
-    breaking(monkeypatch, *NAMES)
+    breaking(monkeypatch, *NAMES, *RESERVE)
     x, weights = arrays()
     layer = CompiledEngine(threads=1).prepare(PROBLEM, *weights)
     with pytest.warns(RuntimeWarning, match="gives wrong results"):
@@ -147,7 +147,7 @@ def test_where_all_are_wrong_numpy_runs(monkeypatch):
 
 
 def test_where_all_are_wrong_numpy_runs_for_one_call_too(monkeypatch):
-    breaking(monkeypatch, *NAMES)
+    breaking(monkeypatch, *NAMES, *RESERVE)
     x, (weight, bias) = arrays()
     wanted = right()
     with pytest.warns(RuntimeWarning, match="gives wrong results"):
