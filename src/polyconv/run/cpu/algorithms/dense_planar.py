@@ -11,6 +11,7 @@ Rows of a strip lie a dilation apart, so that a dilated kernel needs no more of 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 from math import gcd, prod
 from typing import NamedTuple
@@ -309,6 +310,7 @@ def _axes(problem: Problem, phases: OutputPhases, grid: Sequence[int], runs: Seq
 SAME_SET = 4096  # bytes: addresses so far apart share a set of the L1
 
 
+@lru_cache(maxsize=256)
 def weight_bytes(problem: Problem, tile: Tile, target: Target) -> int:
     """Bytes of the packed weights that the positions of one phase read, for one group."""
     taps = ceil_div(prod(problem.kernel_size), prod(problem.stride) if problem.op == "conv_transpose" else 1)

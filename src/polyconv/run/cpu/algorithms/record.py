@@ -200,11 +200,11 @@ def keeps_to_memory(
     A direct algorithm its `allowance`. One that transforms 16 MiB (or five times the L2) for each thread, and for all
     of them together 32 MiB, or as much as the arrays where they are larger.
     """
-    allowed = allowance(problem, sizes)
     if algorithm.direct:
-        return schedule.memory(threads) <= allowed
-    own = max(TRANSFORMS_OWN, 5 * target.l2_bytes)
-    return schedule.scratch_bytes <= own and schedule.workspace_bytes <= max(TRANSFORMS_SHARED, 4 * allowed)
+        memory = schedule.memory(threads)
+        return not memory or memory <= allowance(problem, sizes)
+    own, shared = max(TRANSFORMS_OWN, 5 * target.l2_bytes), schedule.workspace_bytes
+    return schedule.scratch_bytes <= own and (shared <= TRANSFORMS_SHARED or shared <= 4 * allowance(problem, sizes))
 
 
 def aligned(shape: tuple[int, ...] | int, dtype: Any) -> Array:
