@@ -35,6 +35,7 @@ PIXELS = [
     Layer("conv", (64, 24), (1,), (45,), dtype="float64"),
     Layer("conv", (70, 16), (1, 1), (3, 17), padding=((1, 0), (2, 20))),
     Layer("conv", (51, 40), (1, 1), (7, 33), stride=(2, 2), batch=2),
+    Layer("conv", (1200, 17), (1, 1), (3, 15), padding=((0, 0), (1, 0))),  # a patch of more than 64 KiB
     Layer("conv", (30, 33), (2, 2), (9, 21), stride=(2, 2), padding=((1, 0), (0, 3))),
     Layer("conv", (16, 20), (3, 3), (6, 19), padding=((1, 1), (1, 1)), dilation=(2, 1)),
     Layer("conv", (25, 18), (2, 1, 2), (5, 3, 30), stride=(2, 1, 2), padding=((0, 1), (0, 0), (1, 2))),

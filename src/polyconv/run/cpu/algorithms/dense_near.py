@@ -96,7 +96,7 @@ def fits(problem: Problem, target: Target) -> str | None:
         return (
             f"{problem.in_channels} input channels are more than {NEAR_CHANNELS}, and a sum's terms than {NEAR_TERMS}"
         )
-    if geometry(problem, variants(problem, target)[0], target).patch > MOST_PATCH:
+    if not is_apart(problem) and geometry(problem, variants(problem, target)[0], target).patch > MOST_PATCH:
         return "what a tile reads is too large to be copied"
     return None
 
@@ -418,6 +418,7 @@ def _cut(length: int, sizes: tuple[int, ...]) -> tuple[int, int]:
     return found
 
 
+LARGE_PATCH = 2.0  # times the cost, where a tile at the border copies more than `MOST_PATCH`
 ENDS = 0.9  # of the time that the same products take where each kernel row (or tap) is a loop of its own, as in dense
 
 
@@ -434,7 +435,8 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     if facts.terms * blocks.lanes * problem.numpy_dtype().itemsize > target.l1_bytes:
         turns += (count + few) * blocks.vectors  # the weights come from the L2: wide tiles of few positions lose
     terms = sizes.batch * prod(sizes.out_size[:-1]) * facts.terms * share_on_data(problem, sizes, problem.ndim - 1)
-    return ENDS * terms * turns / target.vector_rate / threads
+    copies = LARGE_PATCH if facts.patch > MOST_PATCH and max(sizes.padding[-1]) > 0 else 1.0
+    return ENDS * copies * terms * turns / target.vector_rate / threads
 
 
 DENSE_NEAR = Algorithm("dense_near", fits, variants, emit, pack, schedule, cost, rows_contiguous)
