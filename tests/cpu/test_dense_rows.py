@@ -24,6 +24,9 @@ CASES = [
     Layer("conv", (3, 1), (3, 5), (9, 23), dilation=(3, 7), padding=((3, 3), (14, 14)), bias=False, batch=1, **FIRST),
     Layer("conv", (3, 17), (2, 2), (5, 19), padding=((-1, 0), (0, -2)), bias=False, **FIRST),
     Layer("conv", (4, 41), (1, 1), (7, 13), **FIRST),
+    # tiles whose vectors are all on data, and others in the same row
+    Layer("conv", (7, 13), (3,), (391,), dilation=(40,), padding=((40, 39),), batch=1, **FIRST),
+    Layer("conv", (5, 11), (2, 3), (3, 131), padding=((1, 0), (1, 1)), batch=1, activation="relu", **FIRST),
     Layer("conv", (4, 27), (1, 1), (7, 13), padding=((1, 0), (0, 2)), activation="relu", **FIRST),
     Layer("conv", (6, 4), (1, 1, 1), (3, 5, 7), groups=2, dtype="float64", **FIRST),
     Layer("conv", (3, 4), (3, 3), (1, 1), padding=((1, 1), (1, 1)), batch=11, **FIRST),

@@ -14,8 +14,9 @@ Every output is bias + the sum over taps, then input channels, as in ``dense``.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial, reduce
 from math import prod
 from typing import NamedTuple
 
@@ -282,13 +283,22 @@ class Body(NamedTuple):
         flat = [total for row in sums for total in row]
         with k.loop(0, self.active, carry=flat) as tap:
             row = k.word_at(self.parent.rows, tap * self.parent.row_words)
-            masks = [self.mask(k.load(k.word_at(row, 2 + v), "i64")) for v in range(len(sums[0]))]
+            bits = [k.load(k.word_at(row, 2 + v), "i64") for v in range(len(sums[0]))]
             source = k.byte_at(k.load(row, "ptr"), self.first * self.stride)
             tap_weights = k.at(weights, k.load(k.word_at(row, 1), "i64") * w["channels"] * channels)
-            with k.loop(0, w["channels"], carry=flat, nonempty=True) as c:
-                pixels = k.byte_at(source, c * self.stride)
-                xs = [k.load_vector(k.at(pixels, v * lanes), mask=mask) for v, mask in enumerate(masks)]
-                self.products(sums, xs, k.at(tap_weights, c * channels))
+
+            def run_through(masks: Sequence[Value | None], source: Value, tap_weights: Value) -> None:
+                with k.loop(0, w["channels"], carry=flat, nonempty=True) as c:
+                    pixels = k.byte_at(source, c * self.stride)
+                    xs = [k.load_vector(k.at(pixels, v * lanes), mask=mask) for v, mask in enumerate(masks)]
+                    self.products(sums, xs, k.at(tap_weights, c * channels))
+
+            masked = partial(run_through, [self.mask(each) for each in bits], source, tap_weights)
+            if len(bits) == self.parent.tile.vectors:  # a mask takes as long as a product
+                whole = reduce(operator.and_, bits).eq((1 << lanes) - 1)
+                k.choose(whole, partial(run_through, [None] * len(bits), source, tap_weights), masked, carry=flat)
+            else:
+                masked()
 
     def products(self, sums: list[list[Var]], xs: Sequence[Value], weights: Value) -> None:
         """Those of one input channel of one tap."""
@@ -330,9 +340,10 @@ class Body(NamedTuple):
                     k.store_vector(k.shuffle(value, value, order), k.at(out, (v * step + part) * lanes), mask=masks[v])
 
 
-LINE_CYCLES = 2.0  # for a cache line that comes from the L2
+READ_PRODUCTS = 1.1  # to read a vector of pixels, in products: fitted to tiles of 4 to 13 channels
+LINE_CYCLES = 0.7  # for a cache line that comes from the L2
 SCATTER_CYCLES = 16.0  # to store a vector with gaps
-COPY_CYCLES = 6.0  # to bring a vector of a pointwise layer's input to scratch, most of them waiting for it
+COPY_CYCLES = 8.0  # to bring a vector of a pointwise layer's input to scratch, most of them waiting for it
 
 
 # ---- run-time sizes ------------------------------------------------------------------------------------------------
@@ -413,10 +424,11 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     positions, length = sizes.positions, max(1, row.out_size[-1])
     vectors = ceil_div(ceil_div(length, step), target.lanes(problem.dtype))
     row_tiles = ceil_div(vectors, tile.vectors)
-    loads = 1.15 * (2 * vectors * parts + channels * row_tiles)
+    loads = 1.4 * (2 * vectors * parts + channels * row_tiles)
     rows = positions / length * step * problem.groups
     terms = taps * (problem.in_channels // problem.groups)
-    inner = terms * max(vectors * channels, loads)
+    reading = 0.04 * vectors * channels if target.slow_vectors else READ_PRODUCTS * vectors * parts
+    inner = terms * max(vectors * channels + reading, loads)
     lines = terms * vectors * times * target.vector_bytes / 64
     outside = (
         row_tiles * (60 + 20 * taps)
@@ -424,8 +436,9 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
         + lines * LINE_CYCLES
     )
     if pointwise and parts > 1 and problem.groups == 1:
-        outside += problem.in_channels * vectors * COPY_CYCLES
-    return rows * (inner * 1.04 / target.vector_rate + outside / CLOCK) / threads
+        chunk_blocks, _ = _chunks(problem, target, int(rows) * row_tiles, parts, 2)
+        outside += problem.in_channels * vectors * COPY_CYCLES * ceil_div(parts, chunk_blocks)
+    return rows * (inner / target.vector_rate + outside / CLOCK) / threads
 
 
 @lru_cache(maxsize=256)
@@ -435,7 +448,9 @@ def _per_row(problem: Problem, tile: Tile, target: Target) -> tuple[float, int, 
     taps = prod(problem.kernel_size) / (prod(problem.stride) if transposed else 1)
     parts = ceil_div(problem.out_channels // problem.groups, tile.channels)
     rows_read = prod(problem.kernel_size[:-1]) * (problem.in_channels // problem.groups)
-    read = rows_read * tile.vectors * target.vector_bytes
+    stretch = tile.vectors * target.vector_bytes  # of one tap; those of the next lie a dilation further
+    apart = 0 if transposed else min(problem.dilation[-1] * problem.itemsize, stretch)
+    read = rows_read * (stretch + (problem.kernel_size[-1] - 1) * apart)
     times = 1 if read <= 0.6 * target.l1_bytes else parts
     return taps, problem.stride[-1] if transposed else 1, parts, times, problem.is_pointwise
 
