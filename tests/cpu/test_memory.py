@@ -6,15 +6,19 @@ threads; one that transforms takes what `record.keeps_to_memory` says.
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from math import prod
 
+import numpy as np
 import pytest
 
 import polyconv as pc
+from polyconv.run import fuse
 from polyconv.run.choices import Choice
-from polyconv.run.cpu import pool
-from polyconv.run.cpu.algorithms.record import in_words
+from polyconv.run.cpu import chain, pool
+from polyconv.run.cpu.algorithms.record import allowance, in_words
 from polyconv.run.cpu.target import avx2, host
+from polyconv.run.lower import problem_of, sizes_of
 from polyconv.run.plan import CompiledEngine, CompiledLayer
 from polyconv.run.problem import Problem
 
@@ -125,3 +129,53 @@ def test_explain_states_what_a_call_takes(notation, channels, size, layout, monk
 @pytest.mark.parametrize(("memory", "text"), [(0, "0 bytes"), (10239, "10239 bytes"), (10240, "10 KiB")])
 def test_small_amounts_are_told_by_the_byte(memory, text):
     assert in_words(memory) == text
+
+
+LINKS = [
+    "depthwise 3x3 same relu", "pointwise 8 relu", "pointwise 64 relu", "conv 3x3 16 same relu",
+    "conv 3x3 64 stride 2 padding 1", "maxpool 2x2", "avgpool 3x3 stride 1 padding 1",
+]  # fmt: skip
+
+
+class Planned:
+    """A chain without its machine code."""
+
+    def __init__(self, members: Sequence[fuse.Member], bands: fuse.Bands) -> None:
+        target, strides, packed = members[0].layer.target, members[0].sizes.x_strides, [np.zeros(1)] * len(members)
+        program = chain.write_program(
+            [member.link for member in members], target, strides, bands.rows, bands.runs, packed,
+            lambda place, phases: [1] * len(phases),
+        )  # fmt: skip
+        self.memory, self.threads = bands.threads * pool.rounded(program.scratch_bytes), bands.threads
+
+
+def members_of(text: str, shape: tuple[int, ...], layout: str, threads: int) -> list[fuse.Member]:
+    members, (batch, channels, *size) = [], shape
+    for node in pc.network(text).nodes:
+        problem = problem_of(node.layer, channels, len(size), "float32", layout)
+        full = (batch, channels, *size) if layout == "channels_first" else (batch, *size, channels)
+        padding, size = sizes_of(node.layer, tuple(size))
+        members.append(fuse.Member(planner(problem, host(), threads), full, padding, size))
+        channels = problem.out_channels
+    return members
+
+
+@pytest.mark.parametrize("threads", [1, 2, 8])
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+def test_layers_that_run_as_one_take_no_more_than_one_by_one(layout, threads, monkeypatch):
+    monkeypatch.setattr(fuse, "CompiledChain", Planned)
+    rng, kept = random.Random(threads), Counter()
+    for _ in range(40):
+        text = " | ".join(rng.choice(LINKS) for _ in range(rng.choice([2, 2, 3])))
+        side = rng.choice([8, 8, 14, 20, 28, 56, 112])
+        shape = (rng.choice([1, 1, 2]), rng.choice([3, 8, 24, 64]), side, side)
+        members = members_of(text, shape, layout, threads)
+        for first, last, bands in fuse.chains(members):
+            part = members[first:last]
+            made = fuse.compiled(part, bands)
+            kept[made is not None] += 1
+            if made is not None and all(member.link.algorithm.direct for member in part):
+                between = sum(member.out_bytes for member in part[:-1])
+                allowed = sum(allowance(member.layer.problem, member.sizes) for member in part)
+                assert made.memory <= between + allowed, (text, shape)
+    assert kept[True] > kept[False]

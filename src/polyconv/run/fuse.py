@@ -18,7 +18,7 @@ from math import gcd, lcm, prod
 import numpy as np
 
 from polyconv.run.cpu import buffers, chain, machine, pool
-from polyconv.run.cpu.algorithms.record import Phase, Sizes, ceil_div, in_words
+from polyconv.run.cpu.algorithms.record import Phase, Sizes, ceil_div, in_words, most_memory
 from polyconv.run.plan import HOLD_GIL_SECONDS, ONE_THREAD_SECONDS, CompiledLayer
 from polyconv.run.problem import Array, Pads
 
@@ -47,11 +47,21 @@ class Member:
         return self.layer.sizes(self.in_shape, self.padding, self.out_size)
 
     @cached_property
-    def chosen(self) -> tuple[float, chain.Link, bool]:
-        """Seconds on one thread, the link (the algorithm that runs the layer by itself as well), and if measured."""
-        algorithm, tile, _, seconds, measured, _ = self.layer.choose(self.sizes)
+    def chosen(self) -> tuple[float, chain.Link, bool, int]:
+        """Seconds on one thread, the link (the algorithm that runs it by itself too), if measured, threads alone."""
+        algorithm, tile, threads, seconds, measured, _ = self.layer.choose(self.sizes)
         problem = self.layer.problem
-        return seconds, chain.Link(problem, self.sizes.in_size, self.padding, self.out_size, algorithm, tile), measured
+        return (
+            seconds,
+            chain.Link(problem, self.sizes.in_size, self.padding, self.out_size, algorithm, tile),
+            measured,
+            threads,
+        )
+
+    @property
+    def allowance(self) -> int:
+        """Bytes that the layer may take besides its arrays when it runs by itself on one thread."""
+        return most_memory(self.link.algorithm, self.layer.problem, self.layer.target, self.sizes)
 
     @cached_property
     def link(self) -> chain.Link:
@@ -114,14 +124,14 @@ def possible(members: Sequence[Member]) -> bool:
     return all(0 not in member.in_shape and 0 not in member.out_size and member.takes_bands for member in members)
 
 
-def best_bands(members: Sequence[Member]) -> Bands:
-    """The bands with the least expected time, and that time."""
+def best_bands(members: Sequence[Member], threads: int | None = None) -> Bands:
+    """The bands with the least expected time, and that time; on as many threads as the work is worth if not given."""
     layer, links = members[0].layer, [member.link for member in members]
     seconds = [member.chosen[0] for member in members]
     between = sum(member.out_bytes for member in members[:-1])
-    apart = sum(one / (1 if one < ONE_THREAD_SECONDS else layer.threads) for one in seconds)
+    apart = sum(member.chosen[0] / member.chosen[3] for member in members)
     apart += (len(members) - 1) * CALL_SECONDS + 2 * between / BYTES_PER_SECOND
-    threads = 1 if sum(seconds) < ONE_THREAD_SECONDS else layer.threads
+    threads = threads or (1 if sum(seconds) < ONE_THREAD_SECONDS else layer.threads)
     batch, height, grain = members[0].in_shape[0], links[-1].out_size[0], _grain(members)
     most = _rows(members, grain)
     far = 2 * between / BYTES_PER_SECOND * threads * _beyond_cache(members, most)
@@ -211,6 +221,28 @@ def _work(members: Sequence[Member], runs: Sequence[tuple[int, int]]) -> float:
     return sum(member.chosen[0] * count / member.out_size[0] for member, count in zip(members, rows, strict=True))
 
 
+def most_together(members: Sequence[Member]) -> int:
+    """Bytes that a chain may take on all its threads: what is between its layers, and what each of them may take.
+
+    So layers that run as one never take more memory than those that run one by one, whose results between them are
+    arrays.
+    """
+    return sum(member.out_bytes for member in members[:-1]) + sum(member.allowance for member in members)
+
+
+def compiled(members: Sequence[Member], bands: Bands) -> CompiledChain | None:
+    """A chain that keeps to its memory: with these bands, or on one thread; None where neither does, or none pays."""
+    most = most_together(members)
+    made = CompiledChain(members, bands)
+    if made.memory <= most:
+        return made
+    alone = best_bands(members, 1)
+    if bands.threads == 1 or alone.seconds > WORTH * alone.apart:
+        return None
+    made = CompiledChain(members, alone)
+    return made if made.memory <= most else None
+
+
 class CompiledChain:
     """Layers that run as one, for inputs of one shape.
 
@@ -254,11 +286,16 @@ class CompiledChain:
         self._call(x, out)
         return out
 
+    @property
+    def memory(self) -> int:
+        """Bytes that a call takes besides its arrays, on all its threads."""
+        return self.bands.threads * pool.rounded(self.program.scratch_bytes)
+
     def explain(self, names: Sequence[str]) -> list[str]:
         """A line for each layer; ``names`` of the stages."""
         program, bands = self.program, self.bands
         axis = "positions" if len(self.members[0].out_size) == 1 else "rows"
-        memory = in_words(bands.threads * pool.rounded(program.scratch_bytes))
+        memory = in_words(self.memory)
         again = max(0.0, 100 * (program.computed - 1))
         lines = []
         for number, (name, member) in enumerate(zip(names, self.members, strict=True)):

@@ -257,10 +257,12 @@ class Model:
                 for first, last, bands in fuse.chains(part, self._fusing):
                     numbers = list(sequence[start + first : start + last])
                     try:
-                        chain = fuse.CompiledChain(part[first:last], bands)
+                        made = fuse.CompiledChain if self._fusing == "on" else fuse.compiled
+                        chain = made(part[first:last], bands)
                     except Unusable:  # one by one, each layer finds another algorithm
                         continue
-                    yield numbers, chain
+                    if chain is not None:
+                        yield numbers, chain
 
     def _prepare(self, index: int, fused: _Fused, layer: Any, in_shape: Sizes, dtype: np.dtype[Any]) -> Prepared:
         key = (index, in_shape[0], dtype, len(in_shape))

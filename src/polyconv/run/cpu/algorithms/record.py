@@ -195,16 +195,28 @@ TRANSFORMS_OWN, TRANSFORMS_SHARED = 16 << 20, 32 << 20  # bytes: each thread's s
 def keeps_to_memory(
     algorithm: Algorithm, problem: Problem, target: Target, sizes: Sizes, schedule: Schedule, threads: int
 ) -> bool:
-    """Does a schedule take no more memory than it may.
-
-    A direct algorithm its `allowance`. One that transforms 16 MiB (or five times the L2) for each thread, and for all
-    of them together 32 MiB, or as much as the arrays where they are larger.
-    """
+    """Does a schedule take no more memory than it may: on all threads, see `most_memory`."""
     if algorithm.direct:
         memory = schedule.memory(threads)
         return not memory or memory <= allowance(problem, sizes)
-    own, shared = max(TRANSFORMS_OWN, 5 * target.l2_bytes), schedule.workspace_bytes
-    return schedule.scratch_bytes <= own and (shared <= TRANSFORMS_SHARED or shared <= 4 * allowance(problem, sizes))
+    shared = schedule.workspace_bytes
+    few = shared <= TRANSFORMS_SHARED or shared <= 4 * allowance(problem, sizes)
+    return few and schedule.scratch_bytes <= transforms_own(target)
+
+
+def transforms_own(target: Target) -> int:
+    """Bytes of scratch that a thread may take which transforms."""
+    return max(TRANSFORMS_OWN, 5 * target.l2_bytes)
+
+
+def most_memory(algorithm: Algorithm, problem: Problem, target: Target, sizes: Sizes) -> int:
+    """Bytes that an algorithm may take besides its arrays, on one thread.
+
+    A direct one its `allowance`, with all its threads. One that transforms 16 MiB (or five times the L2) for each
+    thread, and for all of them together 32 MiB, or as much as the arrays where they are larger.
+    """
+    allowed = allowance(problem, sizes)
+    return allowed if algorithm.direct else max(TRANSFORMS_SHARED, 4 * allowed) + transforms_own(target)
 
 
 def aligned(shape: tuple[int, ...] | int, dtype: Any) -> Array:
