@@ -53,8 +53,8 @@ class Call:
             kept alive.
         keep: what else the words point into, kept alive.
         arrays: which of the words are filled in at each call, with the data pointers of the arrays given then.
-        scratch_bytes: scratch of each thread, aligned to 128 bytes.
-        workspace_bytes: size of one block shared by all threads and phases, aligned to 128 bytes.
+        scratch_bytes: scratch of each thread, aligned to 64 bytes.
+        workspace_bytes: size of one block shared by all threads and phases, aligned to 64 bytes.
         workspace_word: the argument that receives its address.
         hold_gil: keep the interpreter lock, for work of a few microseconds, where handing it over costs more.
 

@@ -27,7 +27,7 @@ ARRAY_WORDS = 2  # array object (or its data pointer), argument
 DONE, NO_MEMORY, NO_WORKERS = 0, 1, 2  # what a call returns
 
 MAX_WORKERS = 255
-ROUNDED = 128  # bytes: scratch and workspace are multiples of this
+ROUNDED = 64  # bytes: scratch and workspace are multiples of this, and start at such
 SLOTS = 64  # scratch blocks kept for callers; more callers at once allocate their own
 KEEP_BYTES = 64 << 20  # a block larger than this is freed after use (past the fourth slot: one huge page)
 HUGE_PAGE = 2 << 20
@@ -446,8 +446,8 @@ fill:
   br label %array
 
 memory:
-  %space_up = add i64 %space, 127
-  %space_round = and i64 %space_up, -128
+  %space_up = add i64 %space, 63
+  %space_round = and i64 %space_up, -64
   %total = add i64 %space_round, %need
   %nothing = icmp eq i64 %total, 0
   br i1 %nothing, label %ready, label %claim

@@ -455,6 +455,7 @@ def _reach(problem: Problem, box: Sequence[int], sizes: Sizes) -> int:
 
 
 TURN = 6  # cycles to turn a vector around, of inputs or of outputs
+BOX = 100  # cycles for each box of a block
 
 
 def turning_cycles(problem: Problem, tile: Tile, target: Target, sizes: Sizes) -> float:
@@ -465,7 +466,7 @@ def turning_cycles(problem: Problem, tile: Tile, target: Target, sizes: Sizes) -
     box, _ = boxes(problem, tile, target, sizes, 2)
     many = sizes.batch * prod(-(-size // part) for size, part in zip(sizes.out_size, box, strict=True))
     inputs = many * _reach(problem, box, sizes) * -(-blocks.per_block * blocks.inputs // lanes)
-    return TURN * blocks.count * (inputs + sizes.positions * (blocks.lanes // lanes))
+    return blocks.count * (TURN * (inputs + sizes.positions * (blocks.lanes // lanes)) + BOX * many)
 
 
 @lru_cache(maxsize=256)

@@ -104,9 +104,10 @@ def _line(problem: Problem, sizes: Sizes, lanes: int) -> tuple[int, int]:
     stride, span = problem.stride[-1], (problem.kernel_size[-1] - 1) * problem.dilation[-1]
     padding = sizes.padding[-1][0]
     before = max(padding, 0)
-    outputs = out if stride > SHUFFLED else -(-out // lanes) * lanes + lanes
-    reach = before - padding + outputs * stride + span + stride * lanes
-    return before, max(before + size + lanes, reach)
+    if stride > SHUFFLED:  # one output at a time
+        return before, max(before + ceil_div(size, lanes) * lanes, before - padding + (out - 1) * stride + span + 1)
+    last = (ceil_div(out, lanes) - 1) * lanes * stride + span  # from here on the last vectors are read, at most
+    return before, max(before + ceil_div(size, lanes) * lanes, before - padding + last + stride * lanes)
 
 
 def _boxes(problem: Problem, tile: Tile, sizes: Sizes, threads: int, lanes: int) -> tuple[list[int], int]:
