@@ -19,7 +19,7 @@ import numpy as np
 
 from polyconv.run.cpu import buffers, chain, machine, pool
 from polyconv.run.cpu.algorithms.record import Phase, Sizes, ceil_div, in_words, most_memory
-from polyconv.run.plan import HOLD_GIL_SECONDS, ONE_THREAD_SECONDS, CompiledLayer
+from polyconv.run.plan import HOLD_GIL_SECONDS, CompiledLayer
 from polyconv.run.problem import Array, Pads
 
 MOST_LAYERS = 4  # of a chain
@@ -131,7 +131,7 @@ def best_bands(members: Sequence[Member], threads: int | None = None) -> Bands:
     between = sum(member.out_bytes for member in members[:-1])
     apart = sum(member.chosen[0] / member.chosen[3] for member in members)
     apart += (len(members) - 1) * CALL_SECONDS + 2 * between / BYTES_PER_SECOND
-    threads = threads or (1 if sum(seconds) < ONE_THREAD_SECONDS else layer.threads)
+    threads = threads or min(member.layer.threads_for(sum(seconds)) for member in members)
     batch, height, grain = members[0].in_shape[0], links[-1].out_size[0], _grain(members)
     most = _rows(members, grain)
     far = 2 * between / BYTES_PER_SECOND * threads * _beyond_cache(members, most)

@@ -27,6 +27,7 @@ from polyconv.run.problem import Array, Pads, Prepared, Problem
 
 MAX_SHAPES = 256  # shapes a layer remembers; the oldest are forgotten
 ONE_THREAD_SECONDS = 3.5e-6  # work below this stays on the caller's thread: a fork and join takes 0.5 us, waking 2
+APART_SECONDS = 2e-6  # and below this, where threads write lines of memory of their own
 HOLD_GIL_SECONDS = 4e-6  # work below this keeps the interpreter lock: handing it over costs more
 KEEP_TILE = 1.15  # a tile whose code is at hand is kept unless another saves more than this
 PACKING_COUNTS = 2.0  # times: one thread packs while others, which share the rest of the work, wait
@@ -352,7 +353,13 @@ class CompiledLayer:
 
     def threads_for(self, seconds: float) -> int:
         """Threads for work that takes so long on one."""
-        return 1 if seconds < ONE_THREAD_SECONDS else self.threads
+        return 1 if seconds < self._alone_below else self.threads
+
+    @functools.cached_property
+    def _alone_below(self) -> float:
+        """Seconds of work: less where threads have rows of pixels or planes of their own, not parts of every plane."""
+        apart = self.problem.layout == "channels_last" or self.problem.groups == self.problem.in_channels
+        return APART_SECONDS if apart else ONE_THREAD_SECONDS
 
     def choose(self, sizes: Sizes) -> Chosen:
         """What runs this shape: what was remembered, or the fastest by the models that keeps to its memory."""
@@ -422,7 +429,7 @@ class CompiledLayer:
         threads = self.threads_for(seconds)
         if self._known is None or not sizes.positions:
             return Chosen(algorithm, tile, threads, seconds), True
-        problem, target, wanted = self.problem, self.target, 1 if seconds < ONE_THREAD_SECONDS else ITS_THREADS
+        problem, target, wanted = self.problem, self.target, 1 if seconds < self._alone_below else ITS_THREADS
         sizes = self.readable(algorithm, sizes)
         schedule = algorithm.schedule(problem, tile, target, sizes, threads)
         keeps = keeps_to_memory(algorithm, problem, target, sizes, schedule, threads)
