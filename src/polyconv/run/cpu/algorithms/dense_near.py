@@ -251,9 +251,13 @@ class _NearKernel:
             if self.geometry.follow:
                 self.rows(first, first + row.valid.length, base, offsets, weights, block, lanes, totals)
             else:
-                with k.loop(first, first + row.valid.length, carry=flat) as term:
-                    spot = k.at(weights, term * sum(lanes))
-                    self.term(self.value_at(base, offsets, term), spot, lanes, totals)
+                several = 3 if self.geometry.row_terms % 3 == 0 and len(set(lanes)) == 1 else 1
+                with k.loop(first, first + row.valid.length, several, carry=flat) as term:
+                    for n in range(several):
+                        spot = k.at(k.at(weights, term * sum(lanes)), n * sum(lanes))
+                        self.term(self.value_at(base, offsets, term + n), spot, lanes, totals)
+                        if several > 1:
+                            k.barrier(flat)
         self.put(totals, k.at(sink, channel), starts, counts)
 
     def rows(
@@ -343,7 +347,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     length = sizes.out_size[-1]
     tiles = _tiles(length, facts.sizes)
     rows = sizes.batch * prod(sizes.out_size[:-1])
-    pieces = 1 if rows >= 8 * threads else min(len(tiles), ceil_div(8 * threads, max(rows, 1)))
+    pieces = 1 if rows >= 8 * threads else min(len(tiles), ceil_div(4 * threads, max(rows, 1)))
     weights = facts.terms * blocks.lanes * item
     uneven = any(tiles[end] & 255 != facts.sizes[0] for end in (0, -1) if tiles)
     _, chunk_blocks = dense.chunks_of(rows * len(tiles) | uneven, blocks.count, weights, target, threads)
