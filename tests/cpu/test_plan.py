@@ -5,6 +5,7 @@ import pytest
 
 import polyconv as pc
 from polyconv.run.cpu.algorithms import NAMES, algorithm, worth_loading
+from polyconv.run.cpu.algorithms.record import least_seconds
 from polyconv.run.cpu.target import host
 from polyconv.run.plan import CompiledEngine
 from polyconv.run.problem import Problem
@@ -163,3 +164,29 @@ def test_pictures_of_one_pixel_have_no_layout(text):
         np.testing.assert_array_equal(first(x)[..., 0, 0], last(np.ascontiguousarray(np.moveaxis(x, 1, -1)))[:, 0, 0])
     assert first.explain((9, 33, 1, 1)) == last.explain((9, 1, 1, 33))
     np.testing.assert_allclose(first(wide), np.moveaxis(last(np.moveaxis(wide, 1, -1)), -1, 1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("kernel", "dilation"), [((1, 1), 1), ((3, 3), 1), ((3, 3), 4), ((5, 1), 1), ((9,), 2)])
+@pytest.mark.parametrize(("inputs", "outputs", "groups"), [(3, 40, 1), (64, 64, 1), (64, 48, 16), (32, 32, 32)])
+def test_no_direct_algorithm_costs_less_than_the_bound(layout, dtype, kernel, dilation, inputs, outputs, groups):
+    """So one that is not asked, since a transforming one takes less, would not have been chosen."""
+    ones, apart = (1,) * len(kernel), (dilation,) * len(kernel)
+    problem = Problem("conv", inputs, outputs, kernel, ones, apart, groups, False, None, dtype, layout)
+    asked = 0
+    for side in (1, 7, 40):
+        size = (side,) * len(kernel)
+        for pads in (0, 1, dilation * (kernel[0] - 1)):
+            out = tuple(side + 2 * pads - dilation * (taps - 1) for taps in kernel)
+            if min(out) <= 0:
+                continue
+            layer = CompiledEngine(target=host()).prepare(problem, None, None)
+            shape = (2, inputs, *size) if layout == "channels_first" else (2, *size, inputs)
+            sizes = layer.sizes(shape, ((pads, pads),) * len(kernel), out)
+            least = least_seconds(problem, host(), sizes)
+            for algorithm, tile in layer.choices:
+                if algorithm.direct:
+                    asked += 1
+                    assert algorithm.cost(problem, tile, host(), sizes, 1) >= least, (algorithm.name, tile, sizes)
+    assert asked

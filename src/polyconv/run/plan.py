@@ -21,7 +21,15 @@ import numpy as np
 from polyconv.run import choices
 from polyconv.run.choices import Choice
 from polyconv.run.cpu import algorithms, buffers, machine, pool
-from polyconv.run.cpu.algorithms.record import Algorithm, Schedule, Sizes, allowance, in_words, keeps_to_memory
+from polyconv.run.cpu.algorithms.record import (
+    Algorithm,
+    Schedule,
+    Sizes,
+    allowance,
+    in_words,
+    keeps_to_memory,
+    least_seconds,
+)
 from polyconv.run.cpu.target import Target, host
 from polyconv.run.problem import Array, Pads, Prepared, Problem
 
@@ -383,7 +391,7 @@ class CompiledLayer:
     def _fastest(self, sizes: Sizes) -> Chosen:
         """By the models; what needs no memory joins in where the fastest does not keep to its own."""
         ways = self.choices
-        costs = self._costs(ways, sizes)
+        costs = self._costs(ways, sizes, bounds=True)
         best, least = None, inf  # the fastest of those with memory for one thread alone, and its time on ITS_THREADS
         while (lowest := min(costs)) < least:
             place = costs.index(lowest)
@@ -403,17 +411,28 @@ class CompiledLayer:
             costs[place] = inf
             if ways is self.choices:
                 reserve = algorithms.reserve(self.problem, self.target)
-                ways, costs = [*ways, *reserve], [*costs, *self._costs(reserve, sizes)]
+                ways = [*ways, *reserve]
+                costs = self._costs(ways, sizes)
+                costs[place] = inf
         if best is None:
             raise ValueError(f"no algorithm computes {self.problem} in {allowance(self.problem, sizes)} bytes.")
         return best
 
-    def _costs(self, ways: Sequence[tuple[Algorithm, Hashable]], sizes: Sizes) -> list[float]:
-        """Seconds of each on one thread."""
-        problem, target, costs = self.problem, self.target, []
-        for asked, tile in ways:
-            cost = asked.cost(problem, tile, target, sizes, 1)
-            costs.append(cost if self.packs_once else cost + self.packing(asked, tile))
+    def _costs(self, ways: Sequence[tuple[Algorithm, Hashable]], sizes: Sizes, *, bounds: bool = False) -> list[float]:
+        """Seconds of each on one thread; with ``bounds``, for direct ones a lower bound where that is too slow."""
+        problem, target, least, costs = self.problem, self.target, inf, [inf] * len(ways)
+        for direct in (False, True):
+            bound = least_seconds(problem, target, sizes) if bounds and least < inf else 0.0
+            for number, (asked, tile) in enumerate(ways):
+                if asked.direct is not direct:
+                    continue
+                if bound > least:
+                    costs[number] = bound
+                    continue
+                cost = asked.cost(problem, tile, target, sizes, 1)
+                costs[number] = cost = cost if self.packs_once else cost + self.packing(asked, tile)
+                if not direct and cost < least:
+                    least = cost
         return costs
 
     def _within_memory(

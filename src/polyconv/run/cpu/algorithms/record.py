@@ -26,7 +26,8 @@ To write one (see ``dense.py`` for an example):
 11. ``rounding`` is equal for tiles that give the same bits: only among these may the engine take the one whose code is
    at hand. The default is that all do.
 12. ``direct`` is False for algorithms that transform their arrays, and need room for what they transformed. How much
-   memory either kind may take says `keeps_to_memory`, which the engine asks.
+   memory either kind may take says `keeps_to_memory`, which the engine asks. Where one that transforms takes less than
+   `least_seconds`, the direct ones are not asked for their ``cost``, which never is less than that.
 
 The first four words of ``args`` are always x, packed weights, out and workspace (pointers, filled in at each call by
 the engine); what follows is the algorithm's own: integers, and pointers to tables kept alive in ``Schedule.tables``.
@@ -36,6 +37,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from math import prod
 from typing import Any, NamedTuple, TypeAlias
@@ -217,6 +219,28 @@ def most_memory(algorithm: Algorithm, problem: Problem, target: Target, sizes: S
     """
     allowed = allowance(problem, sizes)
     return allowed if algorithm.direct else max(TRANSFORMS_SHARED, 4 * allowed) + transforms_own(target)
+
+
+def least_seconds(problem: Problem, target: Target, sizes: Sizes) -> float:
+    """Seconds that the ``cost`` of no direct algorithm goes below, on one thread, for a convolution of stride 1.
+
+    That is its multiply-adds at the machine's rate, without those of every window that reaches into the padding.
+
+    >>> from polyconv.run.cpu.target import neon
+    >>> layer = Problem("conv", 8, 16, (3, 3), (1, 1), (1, 1), 1, True, None, "float32", "channels_last")
+    >>> least_seconds(layer, neon(), Sizes(1, (10, 10), ((1, 1), (1, 1)), (10, 10), (800, 80, 8, 1))) * 7e9 * 4
+    73728.0
+    """
+    inside = sizes.batch
+    for out, (before, after) in zip(sizes.out_size, sizes.padding, strict=True):
+        inside *= max(out - before - after, 0)
+    return inside * _terms(problem) / (target.lanes(problem.dtype) * target.vector_rate)
+
+
+@lru_cache(maxsize=256)
+def _terms(problem: Problem) -> int:
+    """Multiply-adds of one position, all channels together."""
+    return problem.out_channels * (problem.in_channels // problem.groups) * prod(problem.kernel_size)
 
 
 def aligned(shape: tuple[int, ...] | int, dtype: Any) -> Array:
