@@ -185,8 +185,8 @@ def test_no_direct_algorithm_costs_less_than_the_bound(layout, dtype, kernel, di
             shape = (2, inputs, *size) if layout == "channels_first" else (2, *size, inputs)
             sizes = layer.sizes(shape, ((pads, pads),) * len(kernel), out)
             least = least_seconds(problem, host(), sizes)
-            for algorithm, tile in layer.choices:
-                if algorithm.direct:
+            for one, tile in layer.choices:
+                if one.direct:
                     asked += 1
-                    assert algorithm.cost(problem, tile, host(), sizes, 1) >= least, (algorithm.name, tile, sizes)
+                    assert one.cost(problem, tile, host(), sizes, 1) >= least, (one.name, tile, sizes)
     assert asked
