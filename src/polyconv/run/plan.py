@@ -411,9 +411,13 @@ class CompiledLayer:
             costs[place] = inf
             if ways is self.choices:
                 reserve = algorithms.reserve(self.problem, self.target)
-                ways = [*ways, *reserve]
+                ways = [*ways, *(pair for pair in reserve if pair[0].name not in self._left_out)]
                 costs = self._costs(ways, sizes)
                 costs[place] = inf
+        if best is None and self._left_out:  # what is right goes before what is small
+            costs = self._costs(self.choices, sizes)
+            algorithm, tile = self.choices[costs.index(min(costs))]
+            return Chosen(algorithm, tile, self.threads_for(min(costs)), min(costs))
         if best is None:
             raise ValueError(f"no algorithm computes {self.problem} in {allowance(self.problem, sizes)} bytes.")
         return best
