@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 import polyconv as pc
-from polyconv.run import fuse
+from polyconv.run import fuse, tune
 from polyconv.run.choices import Choice
 from polyconv.run.cpu import chain, pool
+from polyconv.run.cpu.algorithms import algorithm
 from polyconv.run.cpu.algorithms.record import allowance, in_words
 from polyconv.run.cpu.target import avx2, host
 from polyconv.run.lower import problem_of, sizes_of
@@ -179,3 +180,19 @@ def test_layers_that_run_as_one_take_no_more_than_one_by_one(layout, threads, mo
                 allowed = sum(allowance(member.layer.problem, member.sizes) for member in part)
                 assert made.memory <= between + allowed, (text, shape)
     assert kept[True] > kept[False]
+
+
+def test_only_what_keeps_to_its_memory_is_measured():
+    net, shape = pc.network("conv 3x3 32 same nobias"), (1, 24, 8, 8)
+    weights = net.weights(24)
+    (stage,) = net.bind(weights).stages(shape, np.dtype("float32"))
+    layer = stage.prepared
+    ways, planned = tune._ways(stage, layer, np.ones(layer.problem.weight_shape(), np.float32), None)
+    assert planned in ways
+    assert len(ways) > 1
+    sizes = layer.sizes(stage.in_shape, stage.padding, stage.out_size)
+    arrays = prod(shape) + 32 * 8 * 8 + 32 * 24 * 9
+    for way in ways:
+        found = algorithm(way.algorithm)
+        plan = found.schedule(layer.problem, way.tile, host(), sizes, way.threads)
+        assert plan.workspace_bytes + way.threads * plan.scratch_bytes <= arrays or not found.direct

@@ -379,7 +379,7 @@ class CompiledLayer:
         if choice is not None and known is not None:
             seconds = choice.seconds * choice.threads if choice.measured else choice.seconds
             return Chosen(*known, choice.threads, seconds, choice.measured)
-        found = self._fastest(sizes)
+        found = self.fastest(sizes)
         if self._known is not None:
             self._latest = sizes, found
             if not self._known:  # the first shape of a layer not seen before
@@ -388,7 +388,7 @@ class CompiledLayer:
                 self._known[shape] = made
         return found
 
-    def _fastest(self, sizes: Sizes) -> Chosen:
+    def fastest(self, sizes: Sizes) -> Chosen:
         """By the models; what needs no memory joins in where the fastest does not keep to its own."""
         ways = self.choices
         costs = self._costs(ways, sizes, bounds=True)
@@ -438,6 +438,11 @@ class CompiledLayer:
                 if not direct and cost < least:
                     least = cost
         return costs
+
+    def keeps_to_memory(self, algorithm: Algorithm, tile: Hashable, sizes: Sizes, threads: int) -> bool:
+        """Does an algorithm run this shape on so many threads within the memory that it may take."""
+        schedule = algorithm.schedule(self.problem, tile, self.target, sizes, threads)
+        return keeps_to_memory(algorithm, self.problem, self.target, sizes, schedule, threads)
 
     def _within_memory(
         self, algorithm: Algorithm, tile: Hashable, sizes: Sizes, seconds: float

@@ -161,14 +161,15 @@ def _ways(stage: Stage, layer: CompiledLayer, weight: Array | None, bias: Array 
         return _Way(algorithm.name, tile, threads, run)
 
     costs = [algorithm.cost(problem, tile, target, sizes, 1) for algorithm, tile in layer.choices]
-    place = min(range(len(costs)), key=costs.__getitem__)
-    planned = way(*layer.choices[place], layer.threads_for(costs[place]))
+    found = layer.fastest(sizes)
+    planned = way(found.algorithm, found.tile, found.threads)
     ways = [planned]
     for (algorithm, tile), cost in zip(layer.choices, costs, strict=True):
         numbers = {layer.threads, 1} if cost < SHORT_SECONDS else {layer.threads}
         for threads in sorted(numbers):
             same = (algorithm.name, tile, threads) == (planned.algorithm, planned.tile, planned.threads)
-            if cost <= NEAR * costs[place] and not same:
+            is_near = cost <= NEAR * found.seconds and not same
+            if is_near and layer.keeps_to_memory(algorithm, tile, sizes, threads):
                 with contextlib.suppress(Unusable):
                     ways.append(way(algorithm, tile, threads))
     return ways, planned
