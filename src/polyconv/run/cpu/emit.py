@@ -403,9 +403,11 @@ class Kernel:
         """Loads and sums before it stay before, those after it stay after: no code, but LLVM's scheduler keeps to it.
 
         Between the turns of an unrolled loop: loads that move ahead take the registers of the sums, which then go to
-        memory and back in every turn.
+        memory and back in every turn. Nothing where the sums do not fit the registers, each in one.
         """
         held = list(sums)
+        if len(held) + 2 > self.target.vector_registers or any(lanes_of(v.value.type) > self.lanes for v in held):
+            return
         kinds = [var.value.type for var in held]
         vector = {"x86_64": "v" if self.target.has_mask else "x"}.get(self.target.arch, "w")
         given = ", ".join(f"{var.value!r}" for var in held)

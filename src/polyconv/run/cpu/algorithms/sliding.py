@@ -78,6 +78,7 @@ class Window(NamedTuple):
 
 
 Sums = list[list[Var]]  # [row][pixel]
+HELD_BACK = 8  # inputs from which on LLVM moves so many loads ahead that sums go to memory
 
 
 class Slide:
@@ -254,6 +255,8 @@ class Slide:
                 touched = [line[pixel] for line, _ in pairs for pixel in sorted({pixel for pixel, _ in users[reach]})]
                 with k.when((column + reach).below(w[f"size{self.ndim - 1}"]), carry=touched):
                     use()
+            if inside and window.inputs >= HELD_BACK:
+                k.barrier([total for line, _ in pairs for total in line])
 
     def load(self, x: Value, order: tuple[int, ...]) -> Value:
         """The channels of one pixel, spread over the lanes."""
