@@ -192,6 +192,7 @@ FORCED = {
     "dense": ("conv 3x3 20 same relu", "channels_last"),
     "dense_near": ("conv 3x2 20 same relu", "channels_last"),
     "dense_near_planar": ("conv 3x2 20 same relu", "channels_first"),
+    "dense_near_turned": ("conv 9x9 20 same relu", "channels_first"),
     "dense_dot": ("conv 3x3 2 same", "channels_last"),
     "dense_planar": ("conv 3x3 20 same relu", "channels_first"),
     "dense_rows": ("conv 3x3 5 same", "channels_first"),
@@ -216,7 +217,7 @@ FORCED = {
 )
 def test_every_algorithm_first_and_last(name, target):
     text, layout = FORCED[name]
-    channels = 5 if name == "dense_near_planar" else 18
+    channels = 5 if name in ("dense_near_planar", "dense_near_turned") else 18
     target = TARGETS[target]()
     if name.startswith("winograd") and target.vector_registers < 32:
         pytest.skip("needs 32 vector registers")

@@ -6,6 +6,7 @@ import pytest
 
 from cpu import forced
 from cpu.forced import TARGETS, Layer
+from polyconv.run.cpu.algorithms import dense_near_turned
 
 BOTH = [
     Layer("conv", (3, 33), (3, 3), (7, 31), padding=((1, 1), (1, 1)), activation="relu"),
@@ -46,6 +47,21 @@ PIXELS = [
 @pytest.mark.parametrize("layer", [*BOTH, *PIXELS], ids=str)
 def test_equals_the_oracle(layer, target):
     forced.check(layer, "dense_near", TARGETS[target]())
+
+
+TURNED = [
+    *(layer for layer in BOTH + JOINED if len(layer.kernel) > 1),
+    Layer("conv", (6, 33), (5, 9), (7, 31), padding=((2, 2), (4, 4)), activation="relu", batch=1),
+    Layer("conv", (3, 34), (3, 7, 7), (4, 12, 19), stride=(1, 2, 2), padding=((1, 1), (3, 3), (3, 3)), batch=1),
+    Layer("conv", (5, 7), (8, 8), (24, 32), stride=(8, 8), dtype="float64"),
+]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("layer", TURNED, ids=str)
+def test_turned_planes_equal_the_oracle(layer, target, monkeypatch):
+    monkeypatch.setattr(dense_near_turned, "LONG_SUM", 0)
+    forced.check(replace(layer, layout="channels_first"), "dense_near_turned", TARGETS[target]())
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -31,6 +31,7 @@ LAYERS = {
     "dense_dot": ("conv", 512, 2, (3, 3), 1, 1, LAST),
     "dense_near": ("conv", 4, 512, (3, 3), 1, 1, LAST),
     "dense_near_planar": ("conv", 4, 512, (3, 3), 1, 1, FIRST),
+    "dense_near_turned": ("conv", 6, 512, (7, 7), 1, 1, FIRST),
     "dense_planar": ("conv", 16, 512, (3, 3), 1, 1, FIRST),
     "dense_rows": ("conv", 16, 5, (3, 3), 1, 1, FIRST),
     "dense_spread": ("conv_transpose", 16, 512, (3, 3), 2, 1, FIRST),

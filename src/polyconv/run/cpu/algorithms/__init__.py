@@ -23,6 +23,7 @@ NAMES = (  # each is a module here, and its record there in capitals
     "dense_dot",
     "dense_near",
     "dense_near_planar",
+    "dense_near_turned",
     "dense_planar",
     "dense_rows",
     "dense_spread",
@@ -44,6 +45,7 @@ RESERVE = ("in_place", "in_place_planar")  # without scratch: for arrays so smal
 
 NEAR_CHANNELS, NEAR_TERMS = 16, 160  # input channels, or terms of a sum, up to which `dense_near` pays
 NEAR_PLANES = 8  # input channels up to which `dense_near_planar` pays
+LONG_SUM = 256  # terms of a sum from which on `dense_near_turned` may pay
 MANY_WEIGHTS = 1 << 18  # from which on `dense_turned` may pay
 
 
@@ -63,6 +65,8 @@ def worth_loading(problem: Problem, names: Sequence[str] = NAMES) -> list[str]:
     if problem.op == "conv" and problem.groups == 1:
         few, short = problem.in_channels <= NEAR_PLANES, problem.in_channels * prod(problem.kernel_size) <= NEAR_TERMS
         may |= {"dense_near_planar"} if is_first and few else set()
+        long = problem.in_channels * prod(problem.kernel_size) >= LONG_SUM
+        may |= {"dense_near_turned"} if is_first and few and long else set()
         near = short or problem.in_channels <= NEAR_CHANNELS or is_apart(problem)
         may |= {"dense_near"} if not is_first and near else set()
     may |= {"dense_turned"} if is_first and may_turn(problem) else set()

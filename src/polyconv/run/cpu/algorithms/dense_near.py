@@ -109,10 +109,10 @@ def variants(problem: Problem, target: Target) -> Sequence[Tile]:
 # ---- the loop nest -------------------------------------------------------------------------------------------------
 def emit(problem: Problem, tile: Tile, target: Target) -> str:
     """The module: one function, items are (chunk of blocks, row of outputs, piece of the row)."""
-    return _NearKernel(problem, tile, target).write()
+    return NearKernel(problem, tile, target).write()
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
     """One output row: its picture's and its taps' place, and which terms meet data along the outer axes."""
 
     source: Value  # the pixel that the first tap of position 0 would read, were all taps on data
@@ -120,15 +120,17 @@ class _Row(NamedTuple):
     valid: Valid
 
 
-class _NearKernel:
-    """Writes the kernel."""
+class NearKernel:
+    """Writes the kernel; that for planes changes where pixels come from and where sums go."""
+
+    names: tuple[str, ...] = NAMES
 
     def __init__(self, problem: Problem, tile: Tile, target: Target) -> None:
         self.k = Kernel("run0", target, problem.dtype)
         self.problem, self.tile = problem, tile
         self.geometry = geometry(problem, tile, target)
         self.blocks = blocks_of(problem, tile, target)
-        names = (*NAMES, *(f"{name}{axis}" for axis in range(problem.ndim) for name in AXIS_NAMES))
+        names = (*self.names, *(f"{name}{axis}" for axis in range(problem.ndim) for name in AXIS_NAMES))
         self.w = {n.removesuffix(": ptr"): v for n, v in zip(names, self.k.words(*names), strict=True)}
         self.patch = self.k.scratch
         self.stage = self.k.byte_at(self.k.scratch, self.geometry.patch)
@@ -145,19 +147,22 @@ class _NearKernel:
             start, stop = (edge * w["row_tiles"] // w["pieces"] for edge in (piece, piece + 1))
             with k.loop(start, stop) as number:
                 entry = k.load(k.word_at(w["tiles"], number), "i64")
-                position, count = entry >> 8, entry & 255
-                sizes = self.geometry.sizes
-                if len(sizes) == 1:
-                    self.tile_of(row, position, count, sizes[0], low, high)
-                else:
-                    k.choose(
-                        count > sizes[1],
-                        lambda: self.tile_of(row, position, count, sizes[0], low, high),
-                        lambda: self.tile_of(row, position, count, sizes[1], low, high),
-                    )
+                self.either_size(row, entry >> 8, entry & 255, low, high)
         return k.module()
 
-    def row(self, number: Value) -> _Row:
+    def either_size(self, row: Row, position: Value, count: Value, low: Value, high: Value) -> None:
+        """The tile by the code for its number of positions."""
+        sizes = self.geometry.sizes
+        if len(sizes) == 1:
+            self.tile_of(row, position, count, sizes[0], low, high)
+        else:
+            self.k.choose(
+                count > sizes[1],
+                lambda: self.tile_of(row, position, count, sizes[0], low, high),
+                lambda: self.tile_of(row, position, count, sizes[1], low, high),
+            )
+
+    def row(self, number: Value) -> Row:
         """Everything about an output row but its last axis."""
         k, w, problem = self.k, self.w, self.problem
         out = k.at(w["out"], number * w[f"grid{problem.ndim - 1}"] * problem.out_channels)
@@ -170,9 +175,9 @@ class _NearKernel:
             size, dilation, taps = w[f"size{axis}"], problem.dilation[axis], problem.kernel_size[axis]
             valid.insert(0, taps_on_data(k, origin, size, dilation, taps))
         source = k.byte_at(source, rest * w["batch_stride"])
-        return _Row(source, out, valid_terms(k, problem, self.geometry.row_terms, valid))
+        return Row(source, out, valid_terms(k, problem, self.geometry.row_terms, valid))
 
-    def tile_of(self, row: _Row, position: Value, count: Value, size: int, low: Value, high: Value) -> None:
+    def tile_of(self, row: Row, position: Value, count: Value, size: int, low: Value, high: Value) -> None:
         """One tile: in place or, where its taps leave the row, from a patch."""
         k, w, problem = self.k, self.w, self.problem
         last = problem.ndim - 1
@@ -207,7 +212,7 @@ class _NearKernel:
         """The channel that follows those of the blocks before ``high``."""
         return self.k.minimum(high * sum(self.blocks.main), self.problem.out_channels)
 
-    def fill(self, row: _Row, base: Value, origin: Value, pixels: int) -> None:
+    def fill(self, row: Row, base: Value, origin: Value, pixels: int) -> None:
         """Copy what a tile reads of each of its rows that meet data, with zeros outside the picture."""
         k, problem, geometry = self.k, self.problem, self.geometry
         channels, last = problem.in_channels, problem.ndim - 1
@@ -226,7 +231,7 @@ class _NearKernel:
 
     def sums(
         self,
-        row: _Row,
+        row: Row,
         base: Value,
         offsets: Value,
         sink: Value,
@@ -345,7 +350,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     offsets = _offsets(problem, tuple(strides[1:-1]), places)
     patch = [line * facts.pitch + place for line in range(prod(problem.kernel_size[:-1])) for place in places]
     length = sizes.out_size[-1]
-    tiles = _tiles(length, facts.sizes)
+    tiles = row_tiles(length, facts.sizes)
     rows = sizes.batch * prod(sizes.out_size[:-1])
     pieces = 1 if rows >= 8 * threads else min(len(tiles), ceil_div(4 * threads, max(rows, 1)))
     weights = facts.terms * blocks.lanes * item
@@ -397,7 +402,7 @@ def _offsets(problem: Problem, strides: tuple[int, ...], inner: list[int]) -> li
 
 
 @lru_cache(maxsize=256)
-def _tiles(length: int, sizes: tuple[int, ...]) -> list[int]:
+def row_tiles(length: int, sizes: tuple[int, ...]) -> list[int]:
     """The tiles of a row, as (start << 8) + positions."""
     usual, other = sizes[0], sizes[-1]
     count, few = _cut(length, sizes)

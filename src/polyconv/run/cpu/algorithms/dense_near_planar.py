@@ -532,6 +532,7 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
         each = _cycles(tile.vectors, tile, problem.out_channels, terms) / tile.vectors
         products = min(products, _joining(problem, tile) * together * each)
     copied = 6 * prod(problem.kernel_size[:-1]) * problem.in_channels * vectors * problem.stride[-1]
+    copied *= 1 if in_registers(problem) else lanes
     weights = terms * problem.out_channels * problem.numpy_dtype().itemsize
     late = ceil_div(vectors, tile.vectors) * weights * LATE if weights > target.l2_bytes // 2 else 0.0
     return rows * (ENDS * products / target.vector_rate + copied / CLOCK + late) / threads
