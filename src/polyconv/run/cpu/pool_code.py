@@ -554,7 +554,7 @@ idle:
   %spins = load i64, ptr %sp
   br label %look
 look:
-  %n = phi i64 [0, %idle], [%n1, %rest], [%n1, %polite]
+  %n = phi i64 [0, %idle], [%n1, %rest]
   %s1 = load atomic i64, ptr @polyconv_pool acquire, align 8
   %g1 = lshr i64 %s1, 32
   %fresh1 = icmp ne i64 %g1, %seen
@@ -565,11 +565,6 @@ tired:
   br i1 %enough, label %bed, label %rest
 rest:
   call void @pause()
-  %turn = and i64 %n1, 63
-  %often = icmp eq i64 %turn, 0
-  br i1 %often, label %polite, label %look
-polite:  ; a waiting thread may have this processor: one that woke this worker up, say, and then lost its place to it
-  %y = call i32 @sched_yield()
   br label %look
 bed:
   %b1 = atomicrmw add ptr %pp, i64 1 seq_cst
