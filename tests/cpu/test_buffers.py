@@ -1,8 +1,6 @@
 """Memory of large results: used again only when nobody can see it, and bounded."""
 
 import gc
-import itertools
-import mmap
 import pickle
 import sys
 import threading
@@ -81,31 +79,6 @@ def test_a_far_too_large_block_is_not_used():
     at = address(y)
     del y
     assert address(buffers.empty((1 << 18,), DTYPE)) != at
-
-
-def test_new_blocks_lie_in_huge_pages_and_nothing_twice(monkeypatch):
-    if not hasattr(mmap, "MADV_HUGEPAGE"):
-        pytest.skip("this system has none")
-    monkeypatch.setattr(buffers, "_slabs", [])
-    held = [buffers.empty((1 << 16,), DTYPE) for _ in range(7)]
-    starts = sorted(map(address, held))
-    assert all(after - before >= 1 << 18 for before, after in itertools.pairwise(starts))
-    assert len({start // buffers.HUGE_PAGE for start in starts}) == 1
-    assert len(buffers._slabs) == 1
-    held.append(buffers.empty((1 << 17,), DTYPE))  # more than is left of it
-    assert len({address(y) // buffers.HUGE_PAGE for y in held}) == 2
-    for number, y in enumerate(held):
-        y[:] = number
-    assert [y[0] == y[-1] == number for number, y in enumerate(held)] == [True] * 8
-
-
-def test_without_huge_pages_there_is_memory(monkeypatch):
-    monkeypatch.setattr(buffers, "_slabs", [])
-    monkeypatch.setattr(buffers, "_new_slab", lambda: None)
-    y = buffers.empty((1 << 16,), DTYPE)
-    y[:] = 3
-    assert address(y) % buffers.LINE == 0
-    assert y.sum() == 3 << 16
 
 
 def test_idle_memory_is_bounded():

@@ -12,9 +12,6 @@ blocks has the only reference to it, which is read from its reference count when
 array goes, and making one takes 0.33 us (``numpy.empty``: 0.2). The block handed out last is asked first: it is the one
 in the caches.
 
-New blocks of up to half a huge page are cut from one that is kept for the next: the system gives it at once (0.12 ms
-for 2 MiB, where 512 pages one by one take 0.5 ms), and most new sizes write to memory that is there already.
-
 Very large blocks have a base that notices when the last array is gone, so that the system can be offered their pages.
 """
 
@@ -24,7 +21,6 @@ import ctypes
 import functools
 import itertools
 import math
-import mmap
 import os
 import sys
 import threading
@@ -38,7 +34,6 @@ LEAST_BYTES, SMALL_BYTES = 16 << 10, 128 << 10  # numpy.empty below; from where 
 OFFER_BYTES = 32 << 20  # where giving pages back is worth its time
 KEEP_BYTES = 256 << 20  # blocks, all together
 KEEP_BLOCKS, KEEP_SMALL = 32, 4
-HUGE_PAGE = 2 << 20
 LINE, PLACES = 64, 13  # a block starts at one of so many places, 5 lines apart
 _MADV_FREE = 8  # Linux: the pages may be taken back from now until they are written again
 
@@ -167,55 +162,13 @@ def _idle_count() -> int:
 
 
 _made = itertools.count()
-_slabs: list[tuple[mmap.mmap, int, int, int]] = []  # at most one: see `_new_slab`
 
 
 def _new_block(size: int) -> _Block:
     """A block that starts on a cache line, at another place in its page than the one before."""
     place = next(_made) % PLACES * 5 * LINE
-    if LEAST_BYTES <= size <= HUGE_PAGE // 2:
-        found = _cut_off(size + LINE + place)
-        if found is not None:
-            memory, at = found
-            return memory, -at % LINE + place, size
     memory = np.empty(size + LINE + place, np.uint8)
     return memory, -memory.ctypes.data % LINE + place, size
-
-
-def _cut_off(size: int) -> tuple[_Raw, int] | None:
-    """So many bytes of a huge page, and their address; the page goes with its last piece. None where there is none.
-
-    Pieces are not views of one array: NumPy would make that the base of results, not their piece.
-    """
-    found = None
-    if _slabs:
-        try:
-            found = _slabs.pop()  # nobody else sees it now
-        except IndexError:  # somebody was faster
-            found = None
-    if found is None or found[2] + size > found[3]:
-        found = _new_slab()
-    if found is None:
-        return None
-    slab, at, start, end = found
-    if not _slabs:
-        _slabs.append((slab, at, start + size, end))
-    return np.frombuffer(slab, np.uint8, size, start), at + start
-
-
-def _new_slab() -> tuple[mmap.mmap, int, int, int] | None:
-    """A huge page nobody has written to: its mapping, the address of that, and where in it the page starts and ends."""
-    advice = getattr(mmap, "MADV_HUGEPAGE", None)
-    if advice is None:
-        return None
-    try:
-        slab = mmap.mmap(-1, 2 * HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        at = np.frombuffer(slab, np.uint8).ctypes.data
-        start = -at % HUGE_PAGE
-        slab.madvise(advice, start, HUGE_PAGE)
-    except (OSError, ValueError):  # no memory, or a system without huge pages
-        return None
-    return slab, at, start, start + HUGE_PAGE
 
 
 # ---- very large blocks -----------------------------------------------------------------------------------------------
