@@ -190,3 +190,11 @@ def test_no_direct_algorithm_costs_less_than_the_bound(layout, dtype, kernel, di
                     asked += 1
                     assert one.cost(problem, tile, host(), sizes, 1) >= least, (one.name, tile, sizes)
     assert asked
+
+
+@pytest.mark.parametrize("algorithm", ["dense_planar", "dense_rows", "in_place_planar", "depthwise"])
+def test_strides_of_axes_of_one_element_do_not_count(algorithm):
+    problem = Problem("conv", 1, 1, (2,), (1,), (1,), 1, False, None, "float32", "channels_first")
+    layer = CompiledEngine(algorithm=algorithm).prepare(problem, np.array([[[3.0, 1.0]]], np.float32), None)
+    x = np.lib.stride_tricks.as_strided(np.arange(32, dtype=np.float32), (3, 1, 1), (8, 36, 12))
+    assert layer(x, ((1, 1),), (2,)).ravel().tolist() == [0, 0, 2, 6, 4, 12]

@@ -319,7 +319,10 @@ class CompiledLayer:
             if plan.instead is None:
                 out_shape = problem.out_shape(shape[0], out_size)
                 return plan._replace(out_shape=out_shape, allocate=buffers.allocator(out_shape, self._dtype))
-        elements = tuple([stride // item for stride in strides]) if strides else _dense_strides(shape)
+        elements = _dense_strides(shape)
+        if strides:  # where an axis has one element, any stride says the same
+            pairs = zip(shape, strides, elements, strict=True)
+            elements = tuple([stride // item if length > 1 else dense for length, stride, dense in pairs])
         given = Sizes(shape[0], in_size, padding, out_size, elements)
         algorithm, tile, threads, seconds, measured, schedule = self.choose(given)
         if threads > 1:

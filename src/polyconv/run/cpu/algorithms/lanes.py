@@ -460,7 +460,7 @@ BOX = 100  # cycles for each box of a block
 
 def turning_cycles(problem: Problem, tile: Tile, target: Target, sizes: Sizes) -> float:
     """Cycles of one thread to turn inputs, as often as boxes read them, and outputs around (channels first, or 0)."""
-    if problem.layout == "channels_last":
+    if problem.layout == "channels_last" or not sizes.positions:
         return 0.0
     blocks, lanes = cut(problem, target), target.lanes(problem.dtype)
     box, _ = boxes(problem, tile, target, sizes, 2)
