@@ -121,6 +121,7 @@ def test_a_call_after_the_pool_has_stopped_runs_alone():
 def test_ctrl_c_interrupts_between_calls_and_ends():
     process = start(
         """
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell ignores it
         call = pool.Call([pool.Phase(kernel(SLOW, "slow"), 300, 1, 3)], [100_000])
         call()
         print("ready", flush=True)
@@ -128,10 +129,13 @@ def test_ctrl_c_interrupts_between_calls_and_ends():
             call()
         """
     )
-    assert process.stdout.readline() == "ready\n"
-    time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=10)
+    try:
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=10)
+    finally:
+        process.kill()
     assert "KeyboardInterrupt" in err
     assert process.returncode in (1, -signal.SIGINT)
 
