@@ -84,7 +84,7 @@ def geometry(problem: Problem, tile: Tile, target: Target) -> Geometry:
 
 
 def fits(problem: Problem, target: Target) -> str | None:
-    """Few input channels or terms, one group."""
+    """One group, and few input channels or terms, or outputs that read apart from each other."""
     if problem.op != "conv":
         return f"it computes convolutions, not {problem.op}"
     if problem.layout != "channels_last":
@@ -94,7 +94,8 @@ def fits(problem: Problem, target: Target) -> str | None:
     few = problem.in_channels <= NEAR_CHANNELS or dense.channels_in_sum(problem) <= NEAR_TERMS
     if not few and not is_apart(problem):
         return (
-            f"{problem.in_channels} input channels are more than {NEAR_CHANNELS}, and a sum's terms than {NEAR_TERMS}"
+            f"{problem.in_channels} input channels are more than {NEAR_CHANNELS}, a sum's terms than {NEAR_TERMS}, and "
+            "neighbouring outputs read the same inputs"
         )
     if not is_apart(problem) and geometry(problem, variants(problem, target)[0], target).patch > MOST_PATCH:
         return "what a tile reads is too large to be copied"
@@ -343,10 +344,10 @@ class NearKernel:
 def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> Schedule:
     """Rows, tiles and offsets of one shape."""
     sizes = _in_long_rows(problem, sizes)
-    item, channels = problem.numpy_dtype().itemsize, problem.in_channels
+    item = problem.itemsize
     facts, blocks = geometry(problem, tile, target), blocks_of(problem, tile, target)
     strides = [stride * item for stride in sizes.x_strides[:-1]]
-    places = [(tap * problem.dilation[-1] * channels + c) * item for tap, c in _row_terms(problem, facts.follow)]
+    places = places_in_row(problem, facts.follow)
     offsets = _offsets(problem, tuple(strides[1:-1]), places)
     patch = [line * facts.pitch + place for line in range(prod(problem.kernel_size[:-1])) for place in places]
     length = sizes.out_size[-1]
@@ -386,9 +387,11 @@ def _in_long_rows(problem: Problem, sizes: Sizes) -> Sizes:
 
 
 @lru_cache(maxsize=256)
-def _row_terms(problem: Problem, first_only: bool) -> list[tuple[int, int]]:
-    """Tap and channel of each term of one row of the kernel, or of the first one only."""
-    return [(0, 0)] if first_only else list(product(range(problem.kernel_size[-1]), range(problem.in_channels)))
+def places_in_row(problem: Problem, follow: bool) -> list[int]:
+    """Where the terms of one row of the kernel lie, in bytes from the first; that one only where the others follow."""
+    steps = product(range(problem.kernel_size[-1]), range(problem.in_channels))
+    found = [(tap * problem.dilation[-1] * problem.in_channels + c) * problem.itemsize for tap, c in steps]
+    return found[:1] if follow else found
 
 
 def _offsets(problem: Problem, strides: tuple[int, ...], inner: list[int]) -> list[int]:

@@ -18,7 +18,7 @@ from math import prod
 from polyconv.run.cpu.activations import activate
 from polyconv.run.cpu.algorithms import LONG_SUM, dense, dense_near, dense_planar
 from polyconv.run.cpu.algorithms.dense import Tile, blocks_of, pack
-from polyconv.run.cpu.algorithms.dense_near import NearKernel, Row, geometry, row_tiles
+from polyconv.run.cpu.algorithms.dense_near import NearKernel, Row, geometry, places_in_row, row_tiles
 from polyconv.run.cpu.algorithms.dense_planar import WOVEN, woven
 from polyconv.run.cpu.algorithms.record import (
     FIXED_WORDS,
@@ -214,18 +214,11 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     chunks = min(blocks.count, ceil_div(2 * threads, max(items, 1))) if threads > 1 and items < 2 * threads else 1
     chunk_blocks = ceil_div(blocks.count, chunks)
     chunks = ceil_div(blocks.count, chunk_blocks)
-    inner = [0]
-    if not facts.follow:
-        inner = [
-            (tap * problem.dilation[-1] * channels + channel) * item
-            for tap in range(problem.kernel_size[-1])
-            for channel in range(channels)
-        ]
     offsets = [
         (plane * lines + row * problem.dilation[-2]) * line + place
         for plane in range(planes)
         for row in range(problem.kernel_size[-2])
-        for place in inner
+        for place in places_in_row(problem, facts.follow)
     ]
     strides = [stride * item for stride in sizes.x_strides]
     per_axis: list[int] = []
