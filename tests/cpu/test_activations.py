@@ -30,10 +30,10 @@ ULPS = {  # of the larger of 1 and the result
     "relu6": (0, 0),
     "leaky_relu": (0.6, 0.6),
     "hardswish": (2, 2),
-    "sigmoid": (2, 3),
-    "tanh": (2, 3),
-    "silu": (3, 4),
-    "gelu": (4, 5),
+    "sigmoid": (2, 2),
+    "tanh": (2, 2),
+    "silu": (2, 2),
+    "gelu": (1, 2),
 }
 
 
