@@ -10,9 +10,9 @@ run either way, so the result is the same, bit by bit.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import gcd, lcm, prod
 
 import numpy as np
@@ -230,6 +230,15 @@ def most_together(members: Sequence[Member]) -> int:
     return sum(member.out_bytes for member in members[:-1]) + sum(member.allowance for member in members)
 
 
+def _run_any(call: pool.Call, allocate: Callable[[], Array], x: Array) -> Array:
+    """A chain on an array with any strides."""
+    if not (x.flags.c_contiguous and x.flags.aligned):
+        x = np.array(x, order="C", subok=False)
+    out = allocate()
+    call(x, out)
+    return out
+
+
 def compiled(members: Sequence[Member], bands: Bands) -> CompiledChain | None:
     """A chain that keeps to its memory: with these bands, or on one thread; None where neither does, or none pays."""
     most = most_together(members)
@@ -257,7 +266,7 @@ class CompiledChain:
         target, links = first.layer.target, [member.link for member in members]
         batch, problem = first.in_shape[0], final.layer.problem
         self.dtype, self.out_shape = problem.numpy_dtype(), problem.out_shape(batch, final.out_size)
-        self._allocate = buffers.allocator(self.out_shape, self.dtype)
+        allocate = buffers.allocator(self.out_shape, self.dtype)
         self.program = chain.write_program(
             links, target, first.sizes.x_strides, self.bands.rows, self.bands.runs,
             [member.layer.pack(member.link.algorithm, member.link.tile) for member in members], self._addresses,
@@ -272,6 +281,7 @@ class CompiledChain:
             scratch_bytes=self.program.scratch_bytes,
             hold_gil=self.bands.seconds < HOLD_GIL_SECONDS,
         )
+        self._run = self._call.into_new(allocate, partial(_run_any, self._call, allocate))
 
     def _addresses(self, place: int, phases: Sequence[Phase]) -> list[int]:
         member = self.members[place]
@@ -280,11 +290,7 @@ class CompiledChain:
 
     def __call__(self, x: Array) -> Array:
         """Run the chain."""
-        if not (x.flags.c_contiguous and x.flags.aligned):
-            x = np.array(x, order="C", subok=False)
-        out = self._allocate()
-        self._call(x, out)
-        return out
+        return self._run(x)
 
     @property
     def memory(self) -> int:

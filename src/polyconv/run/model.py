@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
@@ -95,7 +95,7 @@ class Model:
         self._is_chain = all(fused.node.inputs == (index - 1,) for index, fused in enumerate(self._fused))
         self._prepared: dict[tuple[int, int, np.dtype[Any], int], Prepared] = {}
         self._plans: dict[tuple[Sizes, np.dtype[Any]], tuple[Step, ...]] = {}
-        self._chains: dict[tuple[Sizes, np.dtype[Any]], tuple[Step, ...]] = {}  # plans of networks without branches
+        self._chains: dict[tuple[Sizes, np.dtype[Any]], Step] = {}  # networks without branches, as one step
 
     def __repr__(self) -> str:
         """Its network, layout and dtype."""
@@ -110,14 +110,12 @@ class Model:
             TypeError: a dtype other than the weights'.
         """
         if type(x) is np.ndarray:
-            chain = self._chains.get((x.shape, x.dtype))
-            if chain is None and self._is_chain and self._input(x) is x:
+            run = self._chains.get((x.shape, x.dtype))
+            if run is None and self._is_chain and self._input(x) is x:
                 self._steps(x)
-                chain = self._chains.get((x.shape, x.dtype))
-            if chain is not None:
-                for step in chain:
-                    x = step(x)
-                return x
+                run = self._chains.get((x.shape, x.dtype))
+            if run is not None:
+                return run(x)
         return as_kind_of(x, self._run(self._input(x)))
 
     def profile(self, x: Any, *, repeats: int = 3) -> tuple[Any, dict[str, float]]:
@@ -179,7 +177,7 @@ class Model:
                 self._chains.clear()
             self._plans[key] = steps
             if self._is_chain:
-                self._chains[key] = steps if len(steps) == 1 else self._at_work(steps)
+                self._chains[key] = steps[0] if len(steps) == 1 else _in_turn(self._at_work(steps))
         return steps
 
     def _at_work(self, steps: tuple[Step, ...]) -> tuple[Step, ...]:
@@ -337,6 +335,17 @@ class Model:
             return f"{what}: " + ("nothing to do" if isinstance(layer, Identity) else "one NumPy expression")
         prepared = self._prepare(index, fused, layer, in_shape, dtype)
         return asked.explain(prepared, dtype)
+
+
+def _in_turn(steps: Sequence[Step]) -> Step:
+    """Several steps as one."""
+
+    def run(x: Array) -> Array:
+        for step in steps:
+            x = step(x)
+        return x
+
+    return run
 
 
 def _same(x: Array) -> Array:

@@ -207,14 +207,7 @@ class CompiledLayer:
         if call is None:
             return lambda _: allocate()
 
-        def run(x: Array) -> Array:
-            if not x.flags.carray:  # also where it is read-only: any array may go the long way
-                return self(x, padding, out_size)
-            out = allocate()
-            call(x, out)
-            return out
-
-        return run
+        return call.into_new(allocate, lambda x: self(x, padding, out_size))
 
     def explain(self, in_shape: tuple[int, ...], padding: Pads, out_size: tuple[int, ...]) -> str:
         """Algorithm, tile, threads, memory, expected time and the reason."""

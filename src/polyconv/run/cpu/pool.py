@@ -64,7 +64,7 @@ class Call:
         >>> call(np.zeros(3), np.zeros(3))
     """
 
-    __slots__ = ("_blocks", "_enter", "_first_array", "_keep", "_template", "arrays", "phases")
+    __slots__ = ("_blocks", "_enter", "_first_array", "_holds", "_keep", "_template", "arrays", "phases")
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Call:
     ) -> None:
         runtime = _the_runtime or _runtime()
         self.phases, self.arrays = phases, arrays
-        self._enter = runtime.call_holding if hold_gil else runtime.call
+        self._holds, self._enter = hold_gil, runtime.call_holding if hold_gil else runtime.call
         self._first_array = first_array = pool_code.HEADER_WORDS + pool_code.PHASE_WORDS * len(phases)
         first_word = first_array + pool_code.ARRAY_WORDS * len(arrays)
         place = workspace_word if workspace_bytes else -1
@@ -120,6 +120,32 @@ class Call:
         if status:
             self._not_done(status, at)
         self._blocks.append(pair)
+
+    def into_new(self, allocate: Callable[[], Array], otherwise: Callable[[Array], Array]) -> Callable[[Array], Array]:
+        """For calls on two arrays: what runs x into a new array and returns that, in as few steps of Python as can be.
+
+        An array that is not contiguous, aligned and writable goes to ``otherwise``: that is one question.
+        """
+        runtime = _the_runtime or _runtime()
+        enter = runtime.call_on_holding if self._holds else runtime.call_on
+        take, give, handle = self._blocks.pop, self._blocks.append, _handle
+
+        def run(x: Array) -> Array:
+            if not x.flags.carray:
+                return otherwise(x)
+            out = allocate()
+            try:
+                pair = take()
+            except IndexError:
+                pair = self._new_block()
+            at = pair[1]
+            status = enter(at, handle(x), handle(out))
+            if status:
+                self._not_done(status, at)
+            give(pair)
+            return out
+
+        return run
 
     def _new_block(self) -> tuple[array[int], int]:
         block = array("q", self._template)
@@ -184,6 +210,9 @@ class _Runtime:
         self.pool = symbols["polyconv_pool"]
         self.call = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(symbols["polyconv_call"])
         self.call_holding = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(symbols["polyconv_call"])
+        three = (ctypes.c_void_p,) * 3
+        self.call_on = ctypes.CFUNCTYPE(ctypes.c_int64, *three)(symbols["polyconv_call_on"])
+        self.call_on_holding = ctypes.PYFUNCTYPE(ctypes.c_int64, *three)(symbols["polyconv_call_on"])
         self.work = ctypes.CFUNCTYPE(None, ctypes.c_int64)(symbols["polyconv_worker"])
         self.rouse = ctypes.PYFUNCTYPE(None, ctypes.c_int64)(symbols["polyconv_rouse"])
         self.stop = ctypes.CFUNCTYPE(ctypes.c_int64)(symbols["polyconv_stop"])

@@ -43,8 +43,8 @@ RANGE_TABLE = WORKER_TABLE + 64 * (MAX_WORKERS + 1)  # for each thread that may 
 POOL_BYTES = RANGE_TABLE + 128 * (MAX_WORKERS + 1)
 
 SYMBOLS = (
-    "polyconv_call", "polyconv_worker", "polyconv_rouse", "polyconv_stop", "polyconv_reset", "polyconv_spin",
-    "polyconv_pool",
+    "polyconv_call", "polyconv_call_on", "polyconv_worker", "polyconv_rouse", "polyconv_stop", "polyconv_reset",
+    "polyconv_spin", "polyconv_pool",
 )  # fmt: skip
 
 _FLAGS_X86 = """
@@ -529,6 +529,21 @@ out:
   ret i64 0
 }
 
+; a call on two arrays: writes them into the block first
+define i64 @polyconv_call_on(ptr %c, ptr %first, ptr %second) {
+entry:
+  %c3 = getelementptr i64, ptr %c, i64 3
+  %phases = load i64, ptr %c3
+  %phase_words = mul i64 %phases, $phase_words
+  %first_phase = getelementptr i64, ptr %c, i64 $header
+  %a = getelementptr i64, ptr %first_phase, i64 %phase_words
+  %b = getelementptr i64, ptr %a, i64 $array_words
+  store ptr %first, ptr %a
+  store ptr %second, ptr %b
+  %status = tail call i64 @polyconv_call(ptr %c)
+  ret i64 %status
+}
+
 ; a worker's whole life: spin, park, join, work; returns when the pool is stopped
 define void @polyconv_worker(i64 %index) {
 entry:
@@ -737,6 +752,7 @@ def pool_ir(target: Target, *, parking: str | None = None) -> str:
             offset=OFFSET,
             closed=CLOSED,
             header=HEADER_WORDS,
+            array_words=ARRAY_WORDS,
             phase_words=PHASE_WORDS,
         ),
         _FLAGS_ARM if arm else _FLAGS_X86,
