@@ -48,15 +48,15 @@ def variants(problem: Problem, target: Target) -> Sequence[Tile]:
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
     """Seconds: multiply-adds of vectors; with channels first also the shuffles of input and output.
 
-    With channels last and few taps each column that a tile reads comes from the L2, or from further away.
+    With channels last and few taps, or one axis, each column that a tile reads comes from the L2, or further away.
     """
     blocks = cut(problem, target)
     taps = prod(problem.kernel_size) / (prod(problem.stride) if problem.op == "conv_transpose" else 1)
     cycles = taps * CLOCK / target.vector_rate
-    if problem.layout == "channels_last" and problem.op == "conv" and tile.rows:
+    if problem.layout == "channels_last" and problem.op == "conv" and (tile.rows or problem.ndim == 1):
         columns = tile.pixels * problem.stride[-1] + problem.kernel_size[-1] - 1
-        rows = tile.rows * problem.stride[-2] + problem.kernel_size[-2] - 1
-        cycles += COLUMN * columns * rows / (tile.pixels * tile.rows)
+        rows = tile.rows * problem.stride[-2] + problem.kernel_size[-2] - 1 if tile.rows else 1
+        cycles += COLUMN * columns * rows / (tile.pixels * (tile.rows or 1))
     vectors = blocks.count * (blocks.lanes // target.lanes(problem.dtype))
     placing = placing_cycles(problem, tile, target, sizes) + turning_cycles(problem, tile, target, sizes)
     return (sizes.positions * vectors * cycles + placing) / CLOCK / threads
