@@ -28,7 +28,8 @@ from polyconv.layers import (
 from polyconv.network import INPUT, Join, Node, axis_names, flow
 from polyconv.run.arrays import as_array, as_kind_of, conversion
 from polyconv.run.engines import engine_for, fusing
-from polyconv.run.lower import WINDOWED, Request, channels_of, problem_of, requested, spatial_of
+from polyconv.run.expression import Expression, step_for
+from polyconv.run.lower import WINDOWED, Request, channels_of, problem_of, requested, shaped, spatial_of
 from polyconv.run.problem import Array, Layout, Pads, Prepared
 from polyconv.run.weights import checked_weights
 
@@ -52,6 +53,17 @@ class _Fused:
     bias: Array | None = None
     note: str = ""
     done_before: bool = False  # an earlier step does this one's work
+    activation: str | None = None  # that a join has taken on
+    over: int | None = None  # which of its inputs nothing reads after it: its result may be written there
+
+    @property
+    def expression(self) -> Expression | None:
+        """What it computes, where that is one number for one of each input."""
+        if isinstance(self.layer, Join) and self.layer.kind == "add":
+            return Expression(len(self.node.inputs), activation=self.activation)
+        if isinstance(self.layer, BatchNorm):
+            return Expression(scaled=True, activation=self.activation)
+        return Expression(activation=self.layer.name) if isinstance(self.layer, Activation) else None
 
 
 @dataclass(frozen=True)
@@ -227,7 +239,7 @@ class Model:
             if step is None:
                 in_shape, request = flowing[fused.node.inputs[0]], asked.get(index)
                 if request is None:
-                    step = self._plain(fused.layer, len(in_shape) - 1, fused)
+                    step = self._plain(fused, (shape[0], *in_shape), dtype)
                 else:
                     step = request.step(self._prepare(index, fused, fused.layer, in_shape, dtype))
             steps.append(step)
@@ -270,25 +282,20 @@ class Model:
             found = self._prepared[key] = engine_for(problem).prepare(problem, fused.weight, fused.bias)
         return found
 
-    def _plain(self, layer: Layer, ndim: int, fused: _Fused) -> Step:
-        """A layer that is a line of NumPy."""
-        last = self.layout == "channels_last"
-        if isinstance(layer, Activation):
-            function = reference.ACTIVATIONS[layer.name]
-            return lambda x: function(x)
+    def _plain(self, fused: _Fused, in_shape: Sizes, dtype: np.dtype[Any]) -> Step:
+        """A layer without a window, for inputs of (batch, channels, *spatial)."""
+        layer, ndim, last = fused.layer, len(in_shape) - 2, self.layout == "channels_last"
+        if fused.expression is not None:
+            shape = shaped(in_shape[0], in_shape[1], in_shape[2:], self.layout)
+            beside = (fused.weight, fused.bias) if fused.expression.scaled else (None, None)
+            return step_for(fused.expression, shape, dtype, self.layout, *beside, fused.over)
         if isinstance(layer, Upsample):
             scales = layer.scales_for(ndim)
             if last:
                 return lambda x: np.moveaxis(reference.upsample(np.moveaxis(x, -1, 1), scales), 1, -1)
             return lambda x: reference.upsample(x, scales)
-        if isinstance(layer, BatchNorm):
-            shape = (-1,) if last else (-1, *(1,) * ndim)
-            scale, shift = (np.reshape(a, shape) for a in (fused.weight, fused.bias) if a is not None)
-            return lambda x: x * scale + shift
-        if isinstance(layer, Join) and layer.kind == "concat":
-            return lambda *branches: np.concatenate(branches, axis=-1 if last else 1)
         if isinstance(layer, Join):
-            return _added
+            return lambda *branches: np.concatenate(branches, axis=-1 if last else 1)
         if isinstance(layer, GlobalPool):
             return partial(
                 reference.global_pool, kind=layer.kind, axes=tuple(range(1, ndim + 1) if last else range(2, ndim + 2))
@@ -322,7 +329,8 @@ class Model:
                 continue
             inner = flowing[fused.node.inputs[0]]
             lines.append(
-                f"{fused.node.name} {self._explained(index, fused, inner, asked.get(index), dtype)}{fused.note}"
+                f"{fused.node.name} "
+                f"{self._explained(index, fused, (shape[0], *inner), asked.get(index), dtype)}{fused.note}"
             )
         return "\n".join(lines)
 
@@ -332,8 +340,10 @@ class Model:
         layer = fused.layer
         if asked is None:
             what = layer.kind if isinstance(layer, Join) else type(layer).__name__.lower()
-            return f"{what}: " + ("nothing to do" if isinstance(layer, Identity) else "one NumPy expression")
-        prepared = self._prepare(index, fused, layer, in_shape, dtype)
+            if isinstance(layer, Identity):
+                return f"{what}: nothing to do"
+            return f"{what}: {self._plain(fused, in_shape, dtype) if fused.expression else 'one NumPy expression'}"
+        prepared = self._prepare(index, fused, layer, in_shape[1:], dtype)
         return asked.explain(prepared, dtype)
 
 
@@ -365,13 +375,6 @@ def _stamp(times: list[float]) -> None:
     times.append(perf_counter())
 
 
-def _added(first: Array, *others: Array) -> Array:
-    total = first + others[0] if others else first.copy()
-    for other in others[1:]:
-        total += other
-    return total
-
-
 def _fuse(network: Network, arrays: dict[str, Array]) -> tuple[_Fused, ...]:
     """Fold batch norms and activations into the convolution before them where nothing else reads it."""
     readers = [0] * len(network.nodes)
@@ -394,7 +397,21 @@ def _fuse(network: Network, arrays: dict[str, Array]) -> tuple[_Fused, ...]:
                 owner[index] = before
                 fused = _Fused(node, Identity(), done_before=True, note=f", done by stage {done[before].node.name}")
         done.append(fused)
-    return tuple(done)
+    return tuple(replace(fused, over=over) for fused, over in zip(done, _overwritable(done), strict=True))
+
+
+def _overwritable(steps: Sequence[_Fused]) -> Iterator[int | None]:
+    """For each step, which of its inputs is an array of the model's own that nothing reads after it."""
+    made_by: dict[int, int] = {INPUT: INPUT}  # a step -> the step whose array its result is
+    for index, step in enumerate(steps):
+        made_by[index] = made_by[step.node.inputs[0]] if isinstance(step.layer, Identity) else index
+    last = {made_by[number]: index for index, step in enumerate(steps) for number in step.node.inputs}
+    last[made_by[len(steps) - 1]] = len(steps)  # what the caller gets
+    for index, step in enumerate(steps):
+        sources = [made_by[number] for number in step.node.inputs]
+        own = [n for n, source in enumerate(sources) if source != INPUT and last[source] == index]
+        fresh = [n for n in own if isinstance(steps[sources[n]].layer, WINDOWED) or steps[sources[n]].expression]
+        yield fresh[0] if fresh else None
 
 
 def _scale_and_shift(own: dict[str, Array | None]) -> dict[str, Any]:
@@ -408,6 +425,10 @@ def _scale_and_shift(own: dict[str, Array | None]) -> dict[str, Any]:
 def _merged(first: _Fused, second: _Fused) -> _Fused | None:
     """One fused step for a convolution and what follows it, or None."""
     layer = first.layer
+    if first.expression is not None and isinstance(second.layer, Activation) and not isinstance(layer, Activation):
+        if first.activation is not None:
+            return None
+        return replace(first, activation=second.layer.name, note=f"{first.note}, with {second.layer.name}")
     if not isinstance(layer, Conv | ConvTranspose) or layer.activation is not None or first.weight is None:
         return None
     if isinstance(second.layer, Activation):

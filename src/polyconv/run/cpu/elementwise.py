@@ -1,0 +1,190 @@
+"""Expressions in machine code: one pass over memory, on all threads, the result over an input that nobody needs again.
+
+Sums, products and shifts are rounded one by one, as NumPy does it: only activations differ, by an ulp or two.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from polyconv.run.cpu import buffers, machine, pool
+from polyconv.run.cpu.activations import LONG, activate
+from polyconv.run.cpu.emit import Kernel, Value
+from polyconv.run.cpu.target import Target, host
+from polyconv.run.expression import Expression
+from polyconv.run.problem import Array, Layout
+
+BLOCK = 4096  # elements of an item, about
+UNROLL = 4  # vectors
+BYTES_PER_SECOND = 30e9  # that a thread reads and writes
+ALONE_SECONDS = 2e-6  # work below this stays on one thread
+HOLD_GIL_SECONDS = 4e-6  # work below this keeps the interpreter lock: handing it over costs more
+GRABS = 4  # each thread takes its share in about this many pieces
+TOLERANCE = 1e-5
+
+
+def emit(expression: Expression, dtype: str, layout: Layout, target: Target) -> str:
+    """The module: items are ``each`` rows of ``row`` elements, of ``size`` elements in all.
+
+    Where channels have scales a row is a plane (channels first) or a pixel, else it is a block.
+    """
+    k = Kernel("run0", target, dtype)
+    *sources, out, scale, shift, channels, row, each, size = k.words(
+        *(f"x{number}: ptr" for number in range(expression.count)),
+        *("out: ptr", "scale: ptr", "shift: ptr", "channels", "row", "each", "size"),
+    )
+    planes = layout == "channels_first"
+    with k.loop(k.first, k.last) as item:
+        first = item * each
+        with k.loop(first, k.minimum(first + each, (size + (row - 1)) // row)) as number:
+            start = number * row
+            beside: list[Value] = []
+            if expression.scaled and planes:
+                beside = [k.broadcast(k.load(k.at(one, number % channels), k.scalar)) for one in (scale, shift)]
+
+            def finish(value: Value, place: Value, mask: Value | None, beside: Sequence[Value] = beside) -> Value:
+                if expression.scaled:
+                    both = beside or [k.load_vector(k.at(one, place), mask=mask) for one in (scale, shift)]
+                    value = value * both[0] + both[1]
+                return activate(k, expression.activation, value, apart=LONG)
+
+            _row(k, [k.at(one, start) for one in sources], k.at(out, start), k.minimum(row, size - start), finish)
+    return k.module()
+
+
+def _row(
+    k: Kernel,
+    sources: Sequence[Value],
+    sink: Value,
+    length: Value,
+    finish: Callable[[Value, Value, Value | None], Value],
+) -> None:
+    """The elements of a row: whole vectors, several at once, then what is left by masks."""
+
+    def step(place: Value, mask: Value | None) -> None:
+        total = k.load_vector(k.at(sources[0], place), mask=mask)
+        for one in sources[1:]:
+            total = total + k.load_vector(k.at(one, place), mask=mask)
+        k.store_vector(finish(total, place, mask), k.at(sink, place), mask=mask)
+
+    together = UNROLL * k.lanes
+    whole = length // together * together
+    with k.loop(0, whole, together) as place:
+        for number in range(UNROLL):
+            step(place + number * k.lanes, None)
+    with k.loop(whole, length, k.lanes) as place:
+        step(place, k.mask(length - place))
+
+
+class Elementwise:
+    """An expression for arrays of one shape; see `polyconv.run.expression.step_for`.
+
+    ``plainly`` computes the same for arrays that are not contiguous, aligned and writable.
+    """
+
+    def __init__(
+        self,
+        function: machine.Function,
+        count: int,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        rows: tuple[int, int],
+        plainly: Callable[..., Array],
+        beside: Sequence[Array] = (),
+        over: int | None = None,
+    ) -> None:
+        self.over, self._plainly, size, (channels, row) = over, plainly, prod(shape), rows
+        each = max(1, BLOCK // max(row, 1))
+        items = -(-size // (row * each)) if size else 0
+        seconds = (count + 1) * size * dtype.itemsize / BYTES_PER_SECOND
+        self.threads = 1 if seconds < ALONE_SECONDS else pool.threads()
+        self._call = pool.Call(
+            [(function.address, items, items // (self.threads * GRABS), self.threads)],
+            [*[0] * (count + 1), *(beside or (0, 0)), channels, row, each, size],
+            arrays=range(count + 1),
+            hold_gil=seconds < HOLD_GIL_SECONDS,
+        )
+        self._allocate = buffers.allocator(shape, dtype)
+
+    def __call__(self, *arrays: Array) -> Array:
+        """The result."""
+        for one in arrays:
+            if not one.flags.carray:
+                return self._plainly(*arrays)
+        out = self._allocate() if self.over is None else arrays[self.over]
+        self._call(*arrays, out)
+        return out
+
+    def __str__(self) -> str:
+        """What runs, and where the result goes."""
+        where = "" if self.over is None else ", written over an input"
+        return f"one pass over memory{where}, {self.threads} thread(s) (compiled for this machine)"
+
+
+def compiled(
+    expression: Expression,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    layout: Layout,
+    plainly: Callable[..., Array],
+    scale: Array | None = None,
+    shift: Array | None = None,
+    over: int | None = None,
+) -> Elementwise | None:
+    """The expression in machine code; None where that cannot be made here, or is wrong (said once, as a warning)."""
+    function = _function(expression, dtype.name, layout)
+    if function is None:
+        return None
+    beside = [np.array(one, dtype, order="C") for one in (scale, shift) if one is not None]
+    return Elementwise(
+        function, expression.count, shape, dtype, _rows(expression, shape, layout), plainly, beside, over
+    )
+
+
+def _rows(expression: Expression, shape: tuple[int, ...], layout: Layout) -> tuple[int, int]:
+    """Channels, and elements of a row."""
+    last = layout == "channels_last"
+    channels = shape[-1] if last else shape[1]
+    return channels, BLOCK if not expression.scaled else channels if last else prod(shape[2:])
+
+
+@lru_cache(maxsize=256)
+def _function(expression: Expression, dtype: str, layout: Layout) -> machine.Function | None:
+    target = host()
+    try:
+        return machine.load_recipe(
+            f"elementwise\n{expression!r}\n{dtype}\n{layout}",
+            lambda: emit(expression, dtype, layout, target),
+            ("run0",),
+            target,
+            f"an elementwise stage ({expression})",
+            partial(_try, expression, dtype, layout),
+        )["run0"]
+    except (RuntimeError, OSError, MemoryError) as error:
+        warnings.warn(f"{expression} runs in NumPy: {error}", RuntimeWarning, stacklevel=2)
+        return None
+
+
+def _try(expression: Expression, dtype: str, layout: Layout, link: Callable[[Sequence[str]], Any]) -> None:
+    """Compare new code with NumPy on a few numbers.
+
+    Raises:
+        machine.WrongCode: it computes something else.
+    """
+    shape = (2, 5, 7, 11) if layout == "channels_first" else (2, 7, 11, 5)
+    x = [(np.arange(770) * 37 % (97 + 2 * n) - 48).astype(dtype).reshape(shape) / 8 for n in range(expression.count)]
+    beside = [np.arange(1, 6).astype(dtype) * part for part in (0.25, -0.5)] if expression.scaled else []
+    along = [one if layout == "channels_last" else one.reshape(-1, 1, 1) for one in beside]
+    expected = expression.evaluate(list(x), *along)
+    run = Elementwise(
+        link(("run0",))["run0"], expression.count, shape, x[0].dtype, _rows(expression, shape, layout),
+        lambda *_: np.full(shape, np.nan), beside,
+    )  # fmt: skip
+    if not np.allclose(run(*x), expected, rtol=TOLERANCE, atol=TOLERANCE):
+        raise machine.WrongCode("elementwise", "its machine code gives wrong results on this machine; please report it")

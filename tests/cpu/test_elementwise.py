@@ -1,0 +1,138 @@
+"""Stages without a window in machine code: as NumPy, no byte beyond the arrays, nothing lost that is read later."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import polyconv as pc
+from cpu.forced import TARGETS, guarded
+from polyconv.run.cpu import elementwise, machine, pool
+from polyconv.run.cpu.elementwise import Elementwise
+from polyconv.run.expression import Expression, InNumPy, step_for
+
+SHAPES = [(1, 1, 1), (2, 3, 5), (1, 64, 9, 7), (3, 19, 31), (1, 5, 40, 41), (2, 130, 2, 3, 4), (0, 4, 5), (2, 3, 0)]
+EXPRESSIONS = [
+    Expression(count, scaled, activation)
+    for count, scaled, activation in itertools.product((1, 2, 3), (False, True), (None, "relu", "gelu"))
+    if (count, scaled, activation) != (1, False, None)
+]
+
+
+def made(expression, shape, dtype, layout, target, over=None):
+    """The compiled expression for a target, and NumPy's; with scales of whole numbers."""
+    channels = shape[-1] if layout == "channels_last" else shape[1]
+    beside = [np.arange(channels).astype(dtype) % 5 + n for n in (1, -3)] if expression.scaled else []
+    along = (-1,) if layout == "channels_last" else (-1, *(1,) * (len(shape) - 2))
+    code = machine.load(elementwise.emit(expression, dtype, layout, target), "run0", target)
+    rows = elementwise._rows(expression, shape, layout)
+    plain = InNumPy(expression, [one.reshape(along) for one in beside])
+    return Elementwise(code, expression.count, shape, np.dtype(dtype), rows, plain, beside, over), plain
+
+
+def whole_numbers(shape, dtype, seed):
+    return np.random.default_rng(seed).integers(-9, 9, shape).astype(dtype)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+@pytest.mark.parametrize("expression", EXPRESSIONS, ids=str)
+def test_is_what_numpy_gives(expression, layout, dtype, target):
+    for shape in SHAPES:
+        run, plain = made(expression, shape, dtype, layout, TARGETS[target]())
+        x = [whole_numbers(shape, dtype, n) for n in range(expression.count)]
+        before = [one.copy() for one in x]
+        y = run(*x)
+        if expression.activation == "gelu":
+            np.testing.assert_allclose(y, plain(*x), rtol=1e-5, atol=1e-6)
+        else:
+            assert np.array_equal(y, plain(*x)), shape
+        assert y.dtype == dtype
+        assert all(np.array_equal(one, old) for one, old in zip(x, before, strict=True))
+
+
+@pytest.mark.parametrize("at_end", [False, True])
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("over", [0, 1])
+def test_touches_nothing_beyond_its_arrays(over, target, at_end):
+    for shape in SHAPES:
+        run, plain = made(Expression(2, activation="relu"), shape, "float32", "channels_first", TARGETS[target](), over)
+        x = [guarded(whole_numbers(shape, "float32", n), at_end) for n in range(2)]
+        expected = plain(*x)
+        y = run(*x)
+        assert y is x[over]
+        assert np.array_equal(y, expected)
+
+
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+def test_threads_give_the_same_bits(layout, monkeypatch):
+    x = [np.random.default_rng(n).standard_normal((3, 37, 41, 29), dtype=np.float32) for n in range(2)]
+    found = []
+    for threads in (1, 2, 5):
+        monkeypatch.setattr(pool, "threads", lambda threads=threads: threads)
+        run, _ = made(Expression(2, True, "silu"), x[0].shape, "float32", layout, TARGETS["host"]())
+        assert run.threads == threads
+        found.append(run(*x))
+    assert all(np.array_equal(one, found[0]) for one in found)
+
+
+def test_other_arrays_go_to_numpy():
+    run, plain = made(Expression(2), (4, 3, 5), "float32", "channels_first", TARGETS["host"](), over=0)
+    x, y = (whole_numbers((4, 3, 10), "float32", n)[..., ::2] for n in range(2))
+    old = x.copy()
+    assert np.array_equal(run(x, y), plain(old, y))
+    assert np.array_equal(x, old)
+    assert step_for(Expression(2), (4, 3), np.dtype("int64"), "channels_first")(np.ones(3, int), 1).dtype == np.int64
+
+
+def test_wrong_code_is_not_used(monkeypatch, tmp_path):
+    monkeypatch.setenv("POLYCONV_CACHE_DIR", str(tmp_path))
+    for name in ("_recipes", "_loaded"):
+        monkeypatch.setattr(machine, name, {})
+    real = elementwise.emit
+    monkeypatch.setattr(elementwise, "emit", lambda e, *rest: real(Expression(e.count, e.scaled, "tanh"), *rest))
+    elementwise._function.cache_clear()
+    with pytest.warns(RuntimeWarning, match="sum of 2 then relu runs in NumPy: .*wrong results"):
+        step = step_for(Expression(2, activation="relu"), (1, 3, 4), np.dtype("float32"), "channels_first")
+    assert str(step) == "one NumPy expression"
+    elementwise._function.cache_clear()
+
+
+NETWORKS = [
+    "add(identity, identity) | relu",
+    "add(identity, conv 3x3 4 same) | relu | conv 1x1 4",
+    "conv 3x3 4 same | add(identity, relu) | add(identity, conv 1x1 4) | relu",
+    "conv 3x3 4 same | add(identity, identity, conv 1x1 4) | batchnorm | relu",
+    "relu | add(batchnorm, batchnorm | relu) | maxpool 2x2",
+    "conv 1x1 4 | concat(relu, add(identity, gelu), batchnorm | silu)",
+    "upsample 2 | add(identity, conv 3x3 4 same) | sigmoid",
+    "add(add(conv 1x1 4, conv 1x1 4) | relu, identity) | add(identity, relu)",
+    "conv 1x1 4 | add(maxpool 3x3 stride 1 padding 1, avgpool 3x3 stride 1 padding 1) | hardswish | relu",
+]
+
+
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+@pytest.mark.parametrize("text", NETWORKS)
+def test_networks_give_what_the_reference_gives_and_keep_their_input(text, layout, monkeypatch):
+    net = pc.network(text)
+    weights = net.weights(4, ndim=2)
+    x = np.random.default_rng(1).standard_normal((2, 4, 10, 12), dtype=np.float32)
+    x = np.ascontiguousarray(np.moveaxis(x, 1, -1)) if layout == "channels_last" else x
+    old = x.copy()
+    model = net.bind(weights, layout=layout)
+    first, second = model(x), model(x)
+    assert np.array_equal(x, old)
+    assert np.array_equal(first, second)
+    assert "one pass over memory" in model.explain(x.shape)
+    monkeypatch.setenv("POLYCONV_ENGINE", "numpy")
+    np.testing.assert_allclose(first, net.bind(weights, layout=layout)(x), rtol=2e-5, atol=2e-5)
+
+
+def test_a_result_is_written_over_what_nobody_reads_again():
+    net = pc.network("conv 3x3 4 same | add(identity, conv 1x1 4, conv 1x1 4 | relu) | relu | maxpool 2x2")
+    said = net.bind(net.weights(4)).explain((1, 4, 8, 8))
+    assert "add: one pass over memory, written over an input" in said
+    assert "with relu" in said
+    alone = pc.network("add(identity, identity) | relu")
+    assert "written over" not in alone.bind({}).explain((1, 4, 8, 8))
