@@ -7,9 +7,9 @@ import pytest
 
 import polyconv as pc
 from cpu.forced import TARGETS, guarded
-from polyconv.run.cpu import elementwise, machine, pool
+from polyconv.run.cpu import copying, elementwise, machine, pool
 from polyconv.run.cpu.elementwise import Elementwise
-from polyconv.run.expression import Expression, InNumPy, step_for
+from polyconv.run.expression import Expression, InNumPy, joining, repeating, step_for
 
 SHAPES = [(1, 1, 1), (2, 3, 5), (1, 64, 9, 7), (3, 19, 31), (1, 5, 40, 41), (2, 130, 2, 3, 4), (0, 4, 5), (2, 3, 0)]
 EXPRESSIONS = [
@@ -26,7 +26,7 @@ def made(expression, shape, dtype, layout, target, over=None):
     along = (-1,) if layout == "channels_last" else (-1, *(1,) * (len(shape) - 2))
     code = machine.load(elementwise.emit(expression, dtype, layout, target), "run0", target)
     rows = elementwise._rows(expression, shape, layout)
-    plain = InNumPy(expression, [one.reshape(along) for one in beside])
+    plain = InNumPy(lambda *x: expression.evaluate(list(x), *[one.reshape(along) for one in beside]))
     return Elementwise(code, expression.count, shape, np.dtype(dtype), rows, plain, beside, over), plain
 
 
@@ -136,3 +136,51 @@ def test_a_result_is_written_over_what_nobody_reads_again():
     assert "with relu" in said
     alone = pc.network("add(identity, identity) | relu")
     assert "written over" not in alone.bind({}).explain((1, 4, 8, 8))
+
+
+@pytest.mark.parametrize("at_end", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+def test_copies_are_what_numpy_gives(layout, target, dtype, at_end, monkeypatch):
+    monkeypatch.setattr(copying, "host", TARGETS[target])
+    monkeypatch.setattr(copying.buffers, "allocator", lambda s, d: lambda: guarded(np.full(s, 7, d), at_end))
+    for function in (copying._concat_function, copying._repeat_function):
+        function.cache_clear()
+    for shape in SHAPES:
+        axis = -1 if layout == "channels_last" else 1
+        x = [guarded(whole_numbers(shape, dtype, n), at_end) for n in range(3)]
+        x[1] = guarded(np.concatenate([x[1], x[1]], axis), at_end)
+        step = joining([one.shape for one in x], np.dtype(dtype), layout)
+        assert "compiled" in str(step)
+        assert np.array_equal(step(*x), np.concatenate(x, axis))
+        places = range(1, len(shape) - 1) if layout == "channels_last" else range(2, len(shape))
+        for scales in itertools.product((1, 2, 3), repeat=len(places)):
+            step = repeating(shape, scales, np.dtype(dtype), layout)
+            expected = x[0]
+            for place, scale in zip(places, scales, strict=True):
+                expected = expected.repeat(scale, place)
+            assert np.array_equal(step(x[0]), expected)
+    for function in (copying._concat_function, copying._repeat_function):
+        function.cache_clear()
+
+
+def test_large_copies_are_shared_out(monkeypatch):
+    monkeypatch.setattr(pool, "threads", lambda: 3)
+    for layout, axis in (("channels_first", 1), ("channels_last", -1)):
+        x = [np.random.default_rng(n).standard_normal((2, 40 + n, 61, 53), dtype=np.float32) for n in range(2)]
+        x = [np.ascontiguousarray(np.moveaxis(one, 1, axis)) for one in x]
+        step = joining([one.shape for one in x], x[0].dtype, layout)
+        assert step.threads == 3
+        assert np.array_equal(step(*x), np.concatenate(x, axis))
+        assert np.array_equal(step(*(one[::-1] for one in x)), np.concatenate([one[::-1] for one in x], axis))
+
+
+def test_code_that_cannot_be_made_is_numpy(monkeypatch):
+    def fail(*_):
+        raise RuntimeError("no code today")
+
+    monkeypatch.setattr(copying, "_concat_function", fail)
+    with pytest.warns(RuntimeWarning, match="concat runs in NumPy: no code today"):
+        step = joining([(1, 2, 3), (1, 1, 3)], np.dtype("float32"), "channels_first")
+    assert step(np.ones((1, 2, 3), np.float32), np.zeros((1, 1, 3), np.float32)).shape == (1, 3, 3)

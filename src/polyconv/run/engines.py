@@ -18,6 +18,8 @@ FUSING = ("auto", "on", "off")
 def fusing() -> str:
     """``POLYCONV_FUSE``: neighbouring layers run as one where it pays (``auto``), where possible (``on``), or ``off``.
 
+    With ``off`` every layer also runs in the layout that was asked for.
+
     Raises:
         ValueError: it is something else.
     """

@@ -1,7 +1,8 @@
-"""What stands between the convolutions of a network and needs no window: sums, scale and shift, activations."""
+"""What stands between the convolutions of a network and needs no window: sums, activations, channels side by side."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,14 +51,14 @@ class Expression:
 
 
 class InNumPy:
-    """An expression evaluated by NumPy, with what channels are scaled and shifted by."""
+    """A stage that NumPy computes, of one array or several."""
 
-    def __init__(self, expression: Expression, beside: Sequence[Array]) -> None:
-        self.expression, self.beside = expression, tuple(beside)
+    def __init__(self, function: Callable[..., Array]) -> None:
+        self._function = function
 
     def __call__(self, *arrays: Array) -> Array:
         """The result."""
-        return self.expression.evaluate(list(arrays), *self.beside)
+        return self._function(*arrays)
 
     def __str__(self) -> str:
         """What runs."""
@@ -87,13 +88,53 @@ def step_for(
     Returns:
         What takes ``expression.count`` arrays; its text says how it runs.
     """
-    from polyconv.run.cpu.support import why_not
-
     along = (-1,) if layout == "channels_last" else (-1, *(1,) * (len(shape) - 2))
     beside = [np.reshape(one, along) for one in (scale, shift) if one is not None]
-    plainly = InNumPy(expression, beside)
-    if dtype.name not in ("float32", "float64") or why_not():
+    plainly = InNumPy(lambda *arrays: expression.evaluate(list(arrays), *beside))
+    if not _is_compiled(dtype):
         return plainly
     from polyconv.run.cpu import elementwise
 
     return elementwise.compiled(expression, shape, dtype, layout, plainly, scale, shift, over) or plainly
+
+
+def joining(shapes: Sequence[tuple[int, ...]], dtype: np.dtype[Any], layout: Layout) -> Callable[..., Array]:
+    """What puts the channels of arrays of these shapes side by side; as `step_for`."""
+    axis = -1 if layout == "channels_last" else 1
+    plainly = InNumPy(lambda *arrays: np.concatenate(arrays, axis=axis))
+    if not _is_compiled(dtype):
+        return plainly
+    from polyconv.run.cpu import copying
+
+    return _or_plainly("concat", lambda: copying.concat(shapes, dtype, layout, plainly), plainly)
+
+
+def repeating(
+    shape: tuple[int, ...], scales: tuple[int, ...], dtype: np.dtype[Any], layout: Layout
+) -> Callable[..., Array]:
+    """What repeats the pixels of an array of this shape; as `step_for`."""
+    if layout == "channels_first":
+        plainly = InNumPy(lambda x: reference.upsample(x, scales))
+    else:
+        plainly = InNumPy(lambda x: np.moveaxis(reference.upsample(np.moveaxis(x, -1, 1), scales), 1, -1))
+    if not _is_compiled(dtype) or len(scales) > 3:
+        return plainly
+    from polyconv.run.cpu import copying
+
+    return _or_plainly("upsample", lambda: copying.repeat(shape, scales, dtype, layout, plainly), plainly)
+
+
+def _or_plainly(what: str, make: Callable[[], Callable[..., Array]], plainly: InNumPy) -> Callable[..., Array]:
+    """What ``make`` makes, or NumPy, with a warning, where its code cannot be made."""
+    try:
+        return make()
+    except (RuntimeError, OSError, MemoryError) as error:
+        warnings.warn(f"{what} runs in NumPy: {error}", RuntimeWarning, stacklevel=2)
+        return plainly
+
+
+def _is_compiled(dtype: np.dtype[Any]) -> bool:
+    """Is there machine code for arrays of this dtype."""
+    from polyconv.run.cpu.support import why_not
+
+    return dtype.name in ("float32", "float64") and not why_not()

@@ -82,7 +82,7 @@ def tune(
     Args:
         network: a network or its text.
         in_shape: (batch, channels, *spatial).
-        layout: which layout of the arrays to tune for.
+        layout: which layout of the arrays to tune for. A network that runs channels last inside is tuned for that.
         dtype: of input and weights.
         seconds: to spend on timing each way.
 
@@ -107,10 +107,10 @@ def tune(
     weights = net.weights(shape[1], ndim=len(shape) - 2, dtype=dtype)
     layouts: tuple[Layout, ...] = ("channels_first", "channels_last") if layout == "both" else (layout,)
     found: list[Tuned] = []
+    seen: set[Any] = set()
     for one in layouts:
         model = Model(net, weights, layout=one)
         given = shape if one == "channels_first" else (shape[0], *shape[2:], shape[1])
-        seen: set[Any] = set()
         for stage in model.stages(given, np.dtype(dtype)):
             layer = stage.prepared
             if isinstance(layer, CompiledLayer):
@@ -118,7 +118,7 @@ def tune(
                 layer.explain(stage.in_shape, stage.padding, stage.out_size)  # leaves out what is wrong on this machine
                 if key not in seen and not layer.gave_up:
                     seen.add(key)
-                    found.append(_tune(stage, layer, one, seconds))
+                    found.append(_tune(stage, layer, layer.problem.layout, seconds))
     engines.forget()
     return found
 

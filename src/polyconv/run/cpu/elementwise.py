@@ -73,13 +73,19 @@ def _row(
             total = total + k.load_vector(k.at(one, place), mask=mask)
         k.store_vector(finish(total, place, mask), k.at(sink, place), mask=mask)
 
-    together = UNROLL * k.lanes
-    whole = length // together * together
-    with k.loop(0, whole, together) as place:
+    along(k, length, step)
+
+
+def along(k: Kernel, length: Value, step: Callable[[Value, Value | None], None]) -> None:
+    """``step(place, mask)`` along a row: four vectors a turn, then one, and what is left with a mask."""
+    four, one = (length // size * size for size in (UNROLL * k.lanes, k.lanes))
+    with k.loop(0, four, UNROLL * k.lanes) as place:
         for number in range(UNROLL):
             step(place + number * k.lanes, None)
-    with k.loop(whole, length, k.lanes) as place:
-        step(place, k.mask(length - place))
+    with k.loop(four, one, k.lanes) as place:
+        step(place, None)
+    with k.when(one < length):
+        step(one, k.mask(length - one))
 
 
 class Elementwise:

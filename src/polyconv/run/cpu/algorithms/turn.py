@@ -91,7 +91,7 @@ class Turn(NamedTuple):
                 if first + lane < self.channels else k.zero()
                 for lane in range(width)
             ]  # fmt: skip
-            for position, vector in enumerate(transpose(k, vectors)):
+            for position, vector in enumerate(k.transpose(vectors)):
                 k.store_vector(vector, k.at(turned, position * self.lanes + first))
 
     def block_out(self, plane: Value, turned: Value, channel: Value, count: Value) -> None:
@@ -100,22 +100,8 @@ class Turn(NamedTuple):
         mask = k.mask(count)
         for first in range(0, self.channels, width):
             vectors = [k.load_vector(k.at(turned, position * self.lanes + first)) for position in range(width)]
-            for lane, vector in enumerate(transpose(k, vectors)[: self.channels - first]):
+            for lane, vector in enumerate(k.transpose(vectors)[: self.channels - first]):
                 k.store_vector(vector, k.at(plane, channel * (first + lane)), mask=mask)
-
-
-def transpose(k: Kernel, vectors: list[Value]) -> list[Value]:
-    """Lane i of vector j becomes lane j of vector i."""
-    width, step = len(vectors), 1
-    while step < width:
-        low = [lane if not lane & step else width + lane - step for lane in range(width)]
-        high = [lane + step if not lane & step else width + lane for lane in range(width)]
-        for first in range(width):
-            if not first & step:
-                a, b = vectors[first], vectors[first + step]
-                vectors[first], vectors[first + step] = k.shuffle(a, b, low), k.shuffle(a, b, high)
-        step *= 2
-    return vectors
 
 
 def every(k: Kernel, pieces: Sequence[Value], start: int, stride: int) -> Value:

@@ -1,0 +1,174 @@
+"""Stages that only move numbers: channels of several arrays side by side, and pixels repeated.
+
+Both write contiguous results in the layout's own order, on all threads, a row at a time. A row is what lies in one
+piece: of a pixel (channels last) or of a picture (channels first) for what is put side by side, of a picture's last
+axis for what is repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from polyconv.run.cpu import buffers, machine, pool
+from polyconv.run.cpu.elementwise import BLOCK, along
+from polyconv.run.cpu.emit import Kernel, Value
+from polyconv.run.cpu.target import Target, host
+from polyconv.run.problem import Array, Layout
+
+BYTES_PER_SECOND = 30e9  # that a thread reads and writes
+ALONE_SECONDS = 2e-6  # work below this stays on one thread
+GRABS = 4  # each thread takes its share in about this many pieces
+
+
+def emit_concat(count: int, dtype: str, target: Target) -> str:
+    """The module: items are ``each`` rows, or with ``parts`` that many parts of every array's row."""
+    k = Kernel("run0", target, dtype)
+    names = [*(f"x{n}: ptr" for n in range(count)), "out: ptr", *(f"length{n}" for n in range(count))]
+    found = k.words(*names, "rows", "each", "parts")
+    sources, out, lengths, (rows, each, parts) = found[:count], found[count], found[count + 1 : -3], found[-3:]
+    whole = k.integer(0)
+    for length in lengths:
+        whole = whole + length
+    with k.loop(k.first, k.last) as item:
+        part, first = item % parts, item // parts * each
+        with k.loop(first, k.minimum(first + each, rows)) as row:
+            to = k.at(out, row * whole)
+            for source, length in zip(sources, lengths, strict=True):
+                low, high = length * part // parts, length * (part + 1) // parts
+                _copy(k, k.at(source, row * length + low), [k.at(to, low)], high - low)
+                to = k.at(to, length)
+    return k.module()
+
+
+def emit_repeat(scales: tuple[int, int, int], layout: Layout, dtype: str, target: Target) -> str:
+    """The module: items are rows of the last of three axes; every element, row and plane is repeated."""
+    k = Kernel("run0", target, dtype)
+    x, out, height, width, channels = k.words("x: ptr", "out: ptr", "height", "width", "channels")
+    last = layout == "channels_last"
+    length = width * channels if last else width
+    with k.loop(k.first, k.last) as row:
+        line, plane = row % height, row // height
+        source = k.at(x, row * length)
+        with k.loop(0, scales[0]) as i, k.loop(0, scales[1]) as j:
+            number = ((plane * scales[0] + i) * height + line) * scales[1] + j
+            sink = k.at(out, number * (length * scales[2]))
+            if last:
+                with k.loop(0, width) as pixel:
+                    to = k.at(sink, pixel * channels * scales[2])
+                    _copy(
+                        k, k.at(source, pixel * channels), [k.at(to, channels * n) for n in range(scales[2])], channels
+                    )
+            else:
+                _repeat(k, source, sink, width, scales[2])
+    return k.module()
+
+
+def _copy(k: Kernel, source: Value, sinks: Sequence[Value], length: Value) -> None:
+    """Elements to one place or several."""
+
+    def step(place: Value, mask: Value | None) -> None:
+        value = k.load_vector(k.at(source, place), mask=mask)
+        for sink in sinks:
+            k.store_vector(value, k.at(sink, place), mask=mask)
+
+    along(k, length, step)
+
+
+def _repeat(k: Kernel, source: Value, sink: Value, length: Value, times: int) -> None:
+    """Each element several times."""
+
+    def step(place: Value, mask: Value | None) -> None:
+        value = k.load_vector(k.at(source, place), mask=mask)
+        for n in range(times):
+            spread = k.shuffle(value, value, [(n * k.lanes + lane) // times for lane in range(k.lanes)])
+            rest = None if mask is None else k.mask((length - place) * times - n * k.lanes)
+            k.store_vector(spread, k.at(sink, place * times + n * k.lanes), mask=rest)
+
+    along(k, length, step)
+
+
+class _Copying:
+    """A call into a new array; ``plainly`` does the same for arrays that are not contiguous, aligned and writable."""
+
+    def __init__(
+        self,
+        function: machine.Function,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        items: int,
+        words: Sequence[int],
+        count: int,
+        plainly: Callable[..., Array],
+    ) -> None:
+        seconds = 2 * prod(shape) * dtype.itemsize / BYTES_PER_SECOND
+        self.threads = 1 if seconds < ALONE_SECONDS else pool.threads()
+        self._call = pool.Call(
+            [(function.address, items, items // (self.threads * GRABS), self.threads)],
+            [*[0] * (count + 1), *words],
+            arrays=range(count + 1),
+            hold_gil=seconds < 2 * ALONE_SECONDS,
+        )
+        self._allocate, self._plainly = buffers.allocator(shape, dtype), plainly
+
+    def __call__(self, *arrays: Array) -> Array:
+        for one in arrays:
+            if not one.flags.carray:
+                return self._plainly(*arrays)
+        out = self._allocate()
+        self._call(*arrays, out)
+        return out
+
+    def __str__(self) -> str:
+        return f"one copy, {self.threads} thread(s) (compiled for this machine)"
+
+
+def concat(
+    shapes: Sequence[tuple[int, ...]], dtype: np.dtype[Any], layout: Layout, plainly: Callable[..., Array]
+) -> Callable[..., Array]:
+    """What puts the channels of arrays of these shapes side by side."""
+    first, last = shapes[0], layout == "channels_last"
+    total = sum(shape[-1 if last else 1] for shape in shapes)
+    shape = (*first[:-1], total) if last else (first[0], total, *first[2:])
+    rows = prod(first[:-1]) if last else first[0]
+    lengths = [shape[-1] if last else prod(shape[1:]) for shape in shapes]
+    each = max(1, BLOCK // max(sum(lengths), 1))
+    parts = max(1, sum(lengths) // BLOCK)
+    items = -(-rows // each) * parts
+    function = _concat_function(len(shapes), dtype.name)
+    return _Copying(function, shape, dtype, items, [*lengths, rows, each, parts], len(shapes), plainly)
+
+
+def repeat(
+    shape: tuple[int, ...], scales: tuple[int, ...], dtype: np.dtype[Any], layout: Layout, plainly: Callable[..., Array]
+) -> Callable[..., Array]:
+    """What repeats the pixels of an array of this shape along up to three axes."""
+    last = layout == "channels_last"
+    spatial, channels = (shape[1:-1], shape[-1]) if last else (shape[2:], shape[1])
+    larger = tuple(size * scale for size, scale in zip(spatial, scales, strict=True))
+    out_shape = (shape[0], *larger, channels) if last else (shape[0], channels, *larger)
+    fill = (1,) * (3 - len(scales))
+    depth, height, width = (*fill, *spatial)
+    items = shape[0] * (1 if last else channels) * depth * height
+    function = _repeat_function((*fill, *scales), layout, dtype.name)
+    return _Copying(function, out_shape, dtype, items, [height, width, channels], 1, plainly)
+
+
+@lru_cache(maxsize=64)
+def _concat_function(count: int, dtype: str) -> machine.Function:
+    target, recipe = host(), f"concat\n{count}\n{dtype}"
+    code = machine.load_recipe(recipe, lambda: emit_concat(count, dtype, target), ("run0",), target, "concat")
+    return code["run0"]
+
+
+@lru_cache(maxsize=64)
+def _repeat_function(scales: tuple[int, int, int], layout: Layout, dtype: str) -> machine.Function:
+    target, recipe = host(), f"repeat\n{scales}\n{layout}\n{dtype}"
+    code = machine.load_recipe(
+        recipe, lambda: emit_repeat(scales, layout, dtype, target), ("run0",), target, "upsample"
+    )
+    return code["run0"]
