@@ -7,9 +7,9 @@ import pytest
 
 import polyconv as pc
 from cpu.forced import TARGETS, guarded
-from polyconv.run.cpu import copying, elementwise, machine, pool
+from polyconv.run.between import Expression, InNumPy, joining, pooling, repeating, step_for
+from polyconv.run.cpu import copying, elementwise, global_pooling, machine, pool
 from polyconv.run.cpu.elementwise import Elementwise
-from polyconv.run.expression import Expression, InNumPy, joining, repeating, step_for
 
 SHAPES = [(1, 1, 1), (2, 3, 5), (1, 64, 9, 7), (3, 19, 31), (1, 5, 40, 41), (2, 130, 2, 3, 4), (0, 4, 5), (2, 3, 0)]
 EXPRESSIONS = [
@@ -184,3 +184,31 @@ def test_code_that_cannot_be_made_is_numpy(monkeypatch):
     with pytest.warns(RuntimeWarning, match="concat runs in NumPy: no code today"):
         step = joining([(1, 2, 3), (1, 1, 3)], np.dtype("float32"), "channels_first")
     assert step(np.ones((1, 2, 3), np.float32), np.zeros((1, 1, 3), np.float32)).shape == (1, 3, 3)
+
+
+@pytest.mark.parametrize("at_end", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+def test_global_pooling_is_what_numpy_gives(layout, target, dtype, at_end, monkeypatch):
+    monkeypatch.setattr(global_pooling, "host", TARGETS[target])
+    monkeypatch.setattr(copying.buffers, "allocator", lambda s, d: lambda: guarded(np.full(s, 7, d), at_end))
+    global_pooling._function.cache_clear()
+    for shape in [(1, 20, 9, 7), (2, 3, 5), (3, 19, 31), (1, 5, 40, 41), (2, 130, 2, 3, 4), (1, 1, 1), (1, 33, 300)]:
+        x = guarded(whole_numbers(shape, dtype, 3) - 20, at_end)
+        axes = tuple(range(1, len(shape) - 1) if layout == "channels_last" else range(2, len(shape)))
+        largest, mean = (pooling(shape, kind, np.dtype(dtype), layout) for kind in ("max", "avg"))
+        assert "compiled" in str(mean)
+        assert np.array_equal(largest(x), x.max(axes, keepdims=True))
+        np.testing.assert_allclose(mean(x), x.mean(axes, dtype=np.float64, keepdims=True), rtol=np.finfo(dtype).eps)
+        x[(-1,) * len(shape)] = np.nan
+        assert np.isnan(largest(x)).sum() == 1 == np.isnan(mean(x)).sum()
+    global_pooling._function.cache_clear()
+
+
+def test_the_mean_of_many_stays_accurate():
+    x = np.random.default_rng(0).uniform(1, 2, (1, 3, 700, 900)).astype(np.float32)
+    for layout, axis in (("channels_first", 1), ("channels_last", -1)):
+        turned = np.ascontiguousarray(np.moveaxis(x, 1, axis))
+        y = pooling(turned.shape, "avg", x.dtype, layout)(turned)
+        np.testing.assert_allclose(y.ravel(), x.mean((2, 3), dtype=np.float64)[0], rtol=3e-6)

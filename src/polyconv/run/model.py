@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from polyconv import reference
 from polyconv._checks import choice, whole
 from polyconv.layers import (
     Activation,
@@ -29,8 +28,8 @@ from polyconv.layers import (
 )
 from polyconv.network import INPUT, Join, Node, axis_names, flow
 from polyconv.run.arrays import as_array, as_kind_of, conversion
+from polyconv.run.between import Expression, joining, pooling, repeating, step_for
 from polyconv.run.engines import engine_for, fusing
-from polyconv.run.expression import Expression, joining, repeating, step_for
 from polyconv.run.lower import WINDOWED, Request, channels_of, problem_of, requested, shaped, spatial_of
 from polyconv.run.problem import Array, Layout, Pads, Prepared
 from polyconv.run.weights import checked_weights
@@ -357,7 +356,7 @@ class Model:
 
     def _plain(self, fused: _Fused, batch: int, in_shapes: Sequence[Sizes], dtype: np.dtype[Any]) -> Step:
         """A layer without a window, for inputs of (channels, *spatial)."""
-        layer, ndim, last = fused.layer, len(in_shapes[0]) - 1, self.layout == "channels_last"
+        layer, ndim = fused.layer, len(in_shapes[0]) - 1
         shapes = [shaped(batch, channels, tuple(spatial), self.layout) for channels, *spatial in in_shapes]
         if fused.expression is not None:
             beside = (fused.weight, fused.bias) if fused.expression.scaled else (None, None)
@@ -367,9 +366,7 @@ class Model:
         if isinstance(layer, Join):
             return joining(shapes, dtype, self.layout)
         if isinstance(layer, GlobalPool):
-            return partial(
-                reference.global_pool, kind=layer.kind, axes=tuple(range(1, ndim + 1) if last else range(2, ndim + 2))
-            )
+            return pooling(shapes[0], layer.kind, dtype, self.layout)
         return (lambda x: x.copy()) if fused.node.inputs == (INPUT,) else (lambda x: x)
 
     def stages(self, in_shape: Sizes, dtype: np.dtype[Any]) -> list[Stage]:
@@ -425,8 +422,6 @@ class Model:
             what = layer.kind if isinstance(layer, Join) else type(layer).__name__.lower()
             if isinstance(layer, Identity):
                 return f"{what}: nothing to do"
-            if isinstance(layer, GlobalPool):
-                return f"{what}: one NumPy expression"
             return f"{what}: {self._plain(fused, batch, in_shapes, dtype)}"
         prepared = self._prepare(index, fused, layer, in_shapes[0], dtype)
         return asked.explain(prepared, dtype)

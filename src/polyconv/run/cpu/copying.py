@@ -92,8 +92,11 @@ def _repeat(k: Kernel, source: Value, sink: Value, length: Value, times: int) ->
     along(k, length, step)
 
 
-class _Copying:
-    """A call into a new array; ``plainly`` does the same for arrays that are not contiguous, aligned and writable."""
+class Moving:
+    """A call into a new array; ``plainly`` does the same for arrays that are not contiguous, aligned and writable.
+
+    ``moved`` are the bytes that are read and written, ``what`` says what is done.
+    """
 
     def __init__(
         self,
@@ -104,8 +107,10 @@ class _Copying:
         words: Sequence[int],
         count: int,
         plainly: Callable[..., Array],
+        moved: int,
+        what: str,
     ) -> None:
-        seconds = 2 * prod(shape) * dtype.itemsize / BYTES_PER_SECOND
+        seconds, self._what = moved / BYTES_PER_SECOND, what
         self.threads = 1 if seconds < ALONE_SECONDS else pool.threads()
         self._call = pool.Call(
             [(function.address, items, items // (self.threads * GRABS), self.threads)],
@@ -116,6 +121,7 @@ class _Copying:
         self._allocate, self._plainly = buffers.allocator(shape, dtype), plainly
 
     def __call__(self, *arrays: Array) -> Array:
+        """The result."""
         for one in arrays:
             if not one.flags.carray:
                 return self._plainly(*arrays)
@@ -124,7 +130,8 @@ class _Copying:
         return out
 
     def __str__(self) -> str:
-        return f"one copy, {self.threads} thread(s) (compiled for this machine)"
+        """What runs."""
+        return f"{self._what}, {self.threads} thread(s) (compiled for this machine)"
 
 
 def concat(
@@ -140,7 +147,8 @@ def concat(
     parts = max(1, sum(lengths) // BLOCK)
     items = -(-rows // each) * parts
     function = _concat_function(len(shapes), dtype.name)
-    return _Copying(function, shape, dtype, items, [*lengths, rows, each, parts], len(shapes), plainly)
+    words, moved = [*lengths, rows, each, parts], 2 * prod(shape) * dtype.itemsize
+    return Moving(function, shape, dtype, items, words, len(shapes), plainly, moved, "one copy")
 
 
 def repeat(
@@ -155,7 +163,8 @@ def repeat(
     depth, height, width = (*fill, *spatial)
     items = shape[0] * (1 if last else channels) * depth * height
     function = _repeat_function((*fill, *scales), layout, dtype.name)
-    return _Copying(function, out_shape, dtype, items, [height, width, channels], 1, plainly)
+    moved = (prod(shape) + prod(out_shape)) * dtype.itemsize
+    return Moving(function, out_shape, dtype, items, [height, width, channels], 1, plainly, moved, "one copy")
 
 
 @lru_cache(maxsize=64)

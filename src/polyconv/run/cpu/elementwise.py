@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from polyconv.run.between import Expression
 from polyconv.run.cpu import buffers, machine, pool
 from polyconv.run.cpu.activations import LONG, activate
 from polyconv.run.cpu.emit import Kernel, Value
 from polyconv.run.cpu.target import Target, host
-from polyconv.run.expression import Expression
 from polyconv.run.problem import Array, Layout
 
 BLOCK = 4096  # elements of an item, about
@@ -89,7 +89,7 @@ def along(k: Kernel, length: Value, step: Callable[[Value, Value | None], None])
 
 
 class Elementwise:
-    """An expression for arrays of one shape; see `polyconv.run.expression.step_for`.
+    """An expression for arrays of one shape; see `polyconv.run.between.step_for`.
 
     ``plainly`` computes the same for arrays that are not contiguous, aligned and writable.
     """

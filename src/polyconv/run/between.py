@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -122,6 +122,19 @@ def repeating(
     from polyconv.run.cpu import copying
 
     return _or_plainly("upsample", lambda: copying.repeat(shape, scales, dtype, layout, plainly), plainly)
+
+
+def pooling(
+    shape: tuple[int, ...], kind: Literal["max", "avg"], dtype: np.dtype[Any], layout: Layout
+) -> Callable[..., Array]:
+    """What pools an array of this shape over all its positions; as `step_for`."""
+    axes = tuple(range(1, len(shape) - 1) if layout == "channels_last" else range(2, len(shape)))
+    plainly = InNumPy(lambda x: reference.global_pool(x, kind, axes))
+    if not _is_compiled(dtype):
+        return plainly
+    from polyconv.run.cpu import global_pooling
+
+    return _or_plainly("global pooling", lambda: global_pooling.pooled(shape, kind, dtype, layout, plainly), plainly)
 
 
 def _or_plainly(what: str, make: Callable[[], Callable[..., Array]], plainly: InNumPy) -> Callable[..., Array]:
