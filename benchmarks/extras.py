@@ -28,7 +28,7 @@ STEADY = (("conv 3x3 8 same relu", (1, 8, 8, 8)), ("conv 3x3 64 same | maxpool 2
 
 def measure(calls: int = 100_000) -> dict[str, Any]:
     """All of it, each in a fresh process; seconds and bytes, by layout where it matters."""
-    found: dict[str, Any] = {"first_call": [], "new_size": {}, "tiny": {}}
+    found: dict[str, Any] = {"first_call": [], "new_size": {}, "in_a_row": {}, "tiny": {}}
     with tempfile.TemporaryDirectory(prefix="polyconv-bench-") as cache:  # leaves bytecode behind, as installing does
         probe("first_call", {"notation": TINY[0], "shape": TINY[1], "layout": "channels_last"}, cache)
     for layout in ("channels_last", "channels_first"):
@@ -38,9 +38,9 @@ def measure(calls: int = 100_000) -> dict[str, Any]:
                 cold, cached = (probe("first_call", job, cache) for _ in range(2))
             found["first_call"].append({**job, "cold": cold, "cached": cached})
         notation, start, sizes = NEW_SIZES
-        found["new_size"][layout] = probe(
-            "new_sizes", {"notation": notation, "start": start, "sizes": sizes, "layout": layout}
-        )
+        job = {"notation": notation, "start": start, "sizes": sizes, "layout": layout}
+        found["new_size"][layout] = probe("new_sizes", job)
+        found["in_a_row"][layout] = probe("new_sizes_in_a_row", job)
         found["tiny"][layout] = probe("tiny", {"notation": TINY[0], "shape": TINY[1], "layout": layout})
     found["memory"] = probe("memory", {"layers": STEADY, "calls": calls})
     return found

@@ -49,6 +49,29 @@ def new_sizes(job: dict[str, Any]) -> list[dict[str, Any]]:
     return rows[1:]  # the first size also pays for the layer itself
 
 
+def new_sizes_in_a_row(job: dict[str, Any]) -> list[dict[str, Any]]:
+    """The same where one size follows another at once: what planning left in the caches is still there."""
+    import numpy as np
+
+    import polyconv as pc
+    from polyconv.run.bench.timing import Timing, time_calls
+
+    net = pc.network(job["notation"])
+    batch, channels = job["start"]
+    model = net.bind(net.weights(in_channels=channels), layout=job["layout"])
+    inputs = [_in_layout(np.ones((batch, channels, *size), np.float32), job["layout"]) for size in job["sizes"]]
+    firsts = []
+    for x in inputs:
+        start = time.perf_counter()
+        model(x)
+        firsts.append(time.perf_counter() - start)
+    rows = []
+    for size, x, first in zip(job["sizes"], inputs, firsts, strict=True):
+        later = Timing(tuple(time_calls(lambda x=x: model(x), budget_s=0.05))).low
+        rows.append({"size": size, "first_s": first, "later_s": later, "extra_s": first - later})
+    return rows[1:]
+
+
 def tiny(job: dict[str, Any]) -> dict[str, float]:
     """Seconds of a call of a layer so small that only the way to it counts."""
     import numpy as np

@@ -545,6 +545,9 @@ def test_probes_run_in_a_process_of_their_own(tmp_path: Path) -> None:
     assert 0 < first["second_s"] < first["first_s"]
     sizes = [(8, 8), (9, 5), (3, 11)]
     rows = extras.probe("new_sizes", {**small, "start": (1, 4), "sizes": sizes})
+    in_a_row = extras.probe("new_sizes_in_a_row", {**small, "start": (1, 4), "sizes": sizes})
+    assert [row["size"] for row in in_a_row] == [row["size"] for row in rows]
+    assert all(row["first_s"] > 0 and row["later_s"] > 0 for row in in_a_row)
     assert [tuple(row["size"]) for row in rows] == sizes[1:]
     assert all(row["extra_s"] == row["first_s"] - row["later_s"] for row in rows)
     memory = extras.probe("memory", {"layers": [(small["notation"], small["shape"])], "calls": 20})
