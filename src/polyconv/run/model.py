@@ -115,7 +115,7 @@ class Model:
         self._plans: dict[tuple[Sizes, np.dtype[Any]], tuple[Step, ...]] = {}
         self._insides: dict[tuple[Sizes, np.dtype[Any]], _Inside | None] = {}
         self._last = self._channels_last()
-        self._chains: dict[tuple[Sizes, np.dtype[Any]], Step] = {}  # networks without branches, as one step
+        self._runs: dict[tuple[Sizes, np.dtype[Any]], Step] = {}  # the network as one step
 
     def __repr__(self) -> str:
         """Its network, layout and dtype."""
@@ -130,13 +130,13 @@ class Model:
             TypeError: a dtype other than the weights'.
         """
         if type(x) is np.ndarray:
-            run = self._chains.get((x.shape, x.dtype))
-            if run is None and self._input(x) is x and self._inside(x.shape, x.dtype) is None and self._is_chain:
-                self._steps(x)
-                run = self._chains.get((x.shape, x.dtype))
+            run = self._runs.get((x.shape, x.dtype))
+            if run is None and self._input(x) is x:
+                run = self._whole(x)
             if run is not None:
                 return run(x)
-        return as_kind_of(x, self._run(self._input(x)))
+        array = self._input(x)
+        return as_kind_of(x, self._whole(array)(array))
 
     def profile(self, x: Any, *, repeats: int = 3) -> tuple[Any, dict[str, float]]:
         """The output for x, and the seconds that each stage took: the least of ``repeats`` runs after a first one.
@@ -152,11 +152,11 @@ class Model:
         """
         whole(repeats, "repeats")
         array = self._input(x)
-        result = self._run(array)
+        result = self._whole(array)(array)
         least = [float("inf")] * len(self._fused)
         for _ in range(repeats):
             times = [perf_counter()]
-            self._run(array, partial(_stamp, times))
+            self._stamped(array, partial(_stamp, times))
             least = [min(old, end - start) for old, start, end in zip(least, times, times[1:], strict=False)]
         seconds = {fused.node.name: time for fused, time in zip(self._fused, least, strict=True)}
         return as_kind_of(x, result), seconds
@@ -172,19 +172,70 @@ class Model:
             )
         return array
 
-    def _run(self, array: Array, after_step: Callable[[], None] | None = None) -> Array:
+    def _whole(self, x: Array) -> Step:
+        """The network for inputs like this one, as one step."""
+        key = (x.shape, x.dtype)
+        run = self._runs.get(key)
+        if run is None:
+            inside = self._inside(*key)
+            steps = self._steps(x) if inside is None else ()
+            if inside is not None:
+                run = inside.run
+            elif self._is_chain:
+                run = steps[0] if len(steps) == 1 else _in_turn([step for step in steps if step is not _same])
+            else:
+                run = self._program(steps)
+            if len(self._runs) >= MAX_SHAPES:
+                self._runs.clear()
+            self._runs[key] = run
+        return run
+
+    def _program(self, steps: Sequence[Step]) -> Step:
+        """The steps of a network with branches as one; those that hand on what they get are left out."""
+        origin = {INPUT: INPUT}  # whose array each value is
+        last: dict[int, int] = {}  # what uses a value last
+        lines: list[tuple[Step, tuple[int, ...], int]] = []
+        for index, step in enumerate(steps):
+            inputs = tuple(origin[number] for number in self._inputs(index))
+            origin[index] = inputs[0] if step is _same else index
+            if step is not _same:
+                last |= dict.fromkeys(inputs, index)
+                lines.append((step, inputs, index))
+        result = origin[len(steps) - 1]
+        ends = {
+            index: tuple(n for n, when in last.items() if when == index and n not in (INPUT, result))
+            for _, _, index in lines
+        }
+        program = [(step, inputs, index, ends[index]) for step, inputs, index in lines]
+        places = len(steps) + 1  # the last one is the input's, whose number is -1
+
+        def run(x: Array) -> Array:
+            values: list[Any] = [None] * places
+            values[INPUT] = x
+            for step, inputs, index, done in program:
+                if len(inputs) == 1:
+                    values[index] = step(values[inputs[0]])
+                else:
+                    values[index] = step(*[values[number] for number in inputs])
+                for number in done:
+                    values[number] = None
+            y: Array = values[result]
+            return y
+
+        return run
+
+    def _stamped(self, array: Array, after_step: Callable[[], None]) -> Array:
+        """The result, step by step, with a call after each."""
         inside = self._inside(array.shape, array.dtype)
         if inside is not None:
-            turned = inside.there(array)
-            return inside.back(inside.model(turned) if after_step is None else inside.model._run(turned, after_step))
+            return inside.back(inside.model._stamped(inside.there(array), after_step))
         steps = self._steps(array)
         values: list[Any] = [None] * len(steps)
         for index, step in enumerate(steps):
             values[index] = step(*(array if number == INPUT else values[number] for number in self._inputs(index)))
             for done in self._last_use[index]:
                 values[done] = None
-            if after_step is not None:
-                after_step()
+            after_step()
         result: Array = values[-1]
         return result
 
@@ -225,7 +276,7 @@ class Model:
             return None
         last = copy(self)
         last.layout, last._last = "channels_last", None
-        last._prepared, last._plans, last._chains, last._insides = {}, {}, {}, {}
+        last._prepared, last._plans, last._runs, last._insides = {}, {}, {}, {}
         return last
 
     def _about(
@@ -258,17 +309,8 @@ class Model:
             steps = self._plan(x.shape, x.dtype)
             if len(self._plans) >= MAX_SHAPES:
                 self._plans.clear()
-                self._chains.clear()
             self._plans[key] = steps
-            if self._is_chain:
-                self._chains[key] = steps[0] if len(steps) == 1 else _in_turn(self._at_work(steps))
         return steps
-
-    def _at_work(self, steps: tuple[Step, ...]) -> tuple[Step, ...]:
-        """The steps that do something."""
-        return tuple(
-            step for step, fused in zip(steps, self._fused, strict=True) if not fused.done_before and step is not _same
-        )
 
     def _flow(self, shape: Sizes) -> tuple[dict[int, Sizes], dict[int, Request]]:
         """(channels, *spatial) of the input and of every node's output; of those an engine runs, what it is asked."""
@@ -367,7 +409,7 @@ class Model:
             return joining(shapes, dtype, self.layout)
         if isinstance(layer, GlobalPool):
             return pooling(shapes[0], layer.kind, dtype, self.layout)
-        return (lambda x: x.copy()) if fused.node.inputs == (INPUT,) else (lambda x: x)
+        return (lambda x: x.copy()) if fused.node.inputs == (INPUT,) else _same
 
     def stages(self, in_shape: Sizes, dtype: np.dtype[Any]) -> list[Stage]:
         """The stages that an engine runs, each with what it is given for an input of this shape (in this layout).
@@ -435,6 +477,11 @@ class _Inside:
     there: Turning
     back: Turning
 
+    def run(self, x: Array) -> Array:
+        """The network's result."""
+        y: Array = self.back(self.model(self.there(x)))
+        return y
+
     def shape_there(self, shape: Sizes) -> Sizes:
         """The shape of an input, channels last."""
         return (shape[0], *shape[2:], shape[1])
@@ -465,7 +512,7 @@ def _in_turn(steps: Sequence[Step]) -> Step:
 
 
 def _same(x: Array) -> Array:
-    """The step of a layer whose work is done with an earlier one's."""
+    """The step of a layer that has nothing to do, or whose work is done with an earlier one's."""
     return x
 
 
