@@ -8,8 +8,7 @@ import pytest
 import polyconv as pc
 from cpu.forced import TARGETS, guarded
 from polyconv.run.between import Expression, InNumPy, joining, pooling, repeating, step_for
-from polyconv.run.cpu import copying, elementwise, global_pooling, machine, pool
-from polyconv.run.cpu.elementwise import Elementwise
+from polyconv.run.cpu import buffers, copying, elementwise, global_pooling, machine, pool
 
 SHAPES = [(1, 1, 1), (2, 3, 5), (1, 64, 9, 7), (3, 19, 31), (1, 5, 40, 41), (2, 130, 2, 3, 4), (0, 4, 5), (2, 3, 0)]
 EXPRESSIONS = [
@@ -27,7 +26,7 @@ def made(expression, shape, dtype, layout, target, over=None):
     code = machine.load(elementwise.emit(expression, dtype, layout, target), "run0", target)
     rows = elementwise._rows(expression, shape, layout)
     plain = InNumPy(lambda *x: expression.evaluate(list(x), *[one.reshape(along) for one in beside]))
-    return Elementwise(code, expression.count, shape, np.dtype(dtype), rows, plain, beside, over), plain
+    return elementwise.made(code, expression.count, shape, np.dtype(dtype), rows, plain, beside, over), plain
 
 
 def whole_numbers(shape, dtype, seed):
@@ -144,7 +143,7 @@ def test_a_result_is_written_over_what_nobody_reads_again():
 @pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
 def test_copies_are_what_numpy_gives(layout, target, dtype, at_end, monkeypatch):
     monkeypatch.setattr(copying, "host", TARGETS[target])
-    monkeypatch.setattr(copying.buffers, "allocator", lambda s, d: lambda: guarded(np.full(s, 7, d), at_end))
+    monkeypatch.setattr(buffers, "allocator", lambda s, d: lambda: guarded(np.full(s, 7, d), at_end))
     for function in (copying._concat_function, copying._repeat_function):
         function.cache_clear()
     for shape in SHAPES:
@@ -192,7 +191,7 @@ def test_code_that_cannot_be_made_is_numpy(monkeypatch):
 @pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
 def test_global_pooling_is_what_numpy_gives(layout, target, dtype, at_end, monkeypatch):
     monkeypatch.setattr(global_pooling, "host", TARGETS[target])
-    monkeypatch.setattr(copying.buffers, "allocator", lambda s, d: lambda: guarded(np.full(s, 7, d), at_end))
+    monkeypatch.setattr(buffers, "allocator", lambda s, d: lambda: guarded(np.full(s, 7, d), at_end))
     global_pooling._function.cache_clear()
     for shape in [(1, 20, 9, 7), (2, 3, 5), (3, 19, 31), (1, 5, 40, 41), (2, 130, 2, 3, 4), (1, 1, 1), (1, 33, 300)]:
         x = guarded(whole_numbers(shape, dtype, 3) - 20, at_end)

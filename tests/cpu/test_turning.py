@@ -6,7 +6,7 @@ import pytest
 import polyconv as pc
 from cpu.forced import TARGETS, guarded
 from polyconv.run.cpu import pool, turning
-from polyconv.run.cpu.turning import Turning
+from polyconv.run.cpu.turning import turned
 
 SHAPES = [
     (1, 3, 5, 7), (2, 1, 9, 9), (1, 64, 3, 3), (2, 17, 33), (1, 3, 70, 90), (3, 40, 4, 5, 6), (1, 16, 16),
@@ -23,14 +23,13 @@ def test_every_element_goes_to_its_place(shape, dtype, target, at_end, monkeypat
     turning._function.cache_clear()
     x = guarded(np.random.default_rng(0).standard_normal(shape).astype(dtype), at_end)
     old = x.copy()
-    there = Turning(shape, x.dtype, "channels_last")
+    there = turned(shape, x.dtype, "channels_last")
     monkeypatch.setattr("polyconv.run.cpu.buffers.allocator", lambda s, d: lambda: guarded(np.full(s, 7, d), at_end))
-    guarding = Turning(shape, x.dtype, "channels_last")
+    guarding = turned(shape, x.dtype, "channels_last")
     last = guarding(x)
-    assert last.shape == there.out_shape
     assert np.array_equal(last, np.moveaxis(old, 1, -1))
     assert np.array_equal(there(x), last)
-    assert np.array_equal(Turning(last.shape, x.dtype, "channels_first")(last), old)
+    assert np.array_equal(turned(last.shape, x.dtype, "channels_first")(last), old)
     assert np.array_equal(x, old)
     turning._function.cache_clear()
 
@@ -40,7 +39,7 @@ def test_threads_and_strides_make_no_difference(monkeypatch):
     found = []
     for threads in (1, 2, 5):
         monkeypatch.setattr(pool, "threads", lambda threads=threads: threads)
-        turn = Turning(x.shape, x.dtype, "channels_last")
+        turn = turned(x.shape, x.dtype, "channels_last")
         assert turn.threads == threads
         found += [turn(x), turn(np.repeat(x, 2, axis=-1)[..., ::2])]
     assert all(np.array_equal(one, np.moveaxis(x, 1, -1)) for one in found)

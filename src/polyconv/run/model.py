@@ -36,7 +36,7 @@ from polyconv.run.weights import checked_weights
 
 if TYPE_CHECKING:
     from polyconv.network import Network
-    from polyconv.run.cpu.turning import Turning
+    from polyconv.run.cpu.passes import Pass
     from polyconv.run.fuse import CompiledChain
 
 LAYOUTS = ("channels_first", "channels_last")
@@ -253,18 +253,18 @@ class Model:
             return None
         flowing, asked = self._flow(shape)
         out_shape = (shape[0], *flowing[len(self._fused) - 1])
-        turned = sum(prod(flat) for flat in (shape, out_shape)) * dtype.itemsize
-        if not turned or SAVED * self._about(shape, flowing, asked, dtype) < 2 * (turned / TURNED_BYTES + CALL_SECONDS):
+        moved = 2 * sum(prod(flat) for flat in (shape, out_shape)) * dtype.itemsize
+        if not moved or SAVED * self._about(shape, flowing, asked, dtype) < moved / TURNED_BYTES + 2 * CALL_SECONDS:
             return None
         from polyconv.run.cpu.support import why_not
 
         if why_not():
             return None
-        from polyconv.run.cpu.turning import Turning
+        from polyconv.run.cpu.turning import turned
 
         try:
-            there = Turning(shape, dtype, "channels_last")
-            back = Turning((shape[0], *out_shape[2:], out_shape[1]), dtype, "channels_first")
+            there = turned(shape, dtype, "channels_last")
+            back = turned((shape[0], *out_shape[2:], out_shape[1]), dtype, "channels_first")
         except (RuntimeError, OSError, MemoryError):  # no machine code for it: layers say so, if they have none either
             return None
         return _Inside(self._last, there, back)
@@ -474,8 +474,8 @@ class _Inside:
     """A network that runs channels last, and what turns its input there and its result back."""
 
     model: Model
-    there: Turning
-    back: Turning
+    there: Pass
+    back: Pass
 
     def run(self, x: Array) -> Array:
         """The network's result."""
@@ -488,16 +488,8 @@ class _Inside:
 
     def explain(self, shape: Sizes) -> str:
         """What `Model.explain` says."""
-        moved = [
-            f"turned {how} channels_last, {one.nbytes / 1024:.0f} KiB"
-            for how, one in (("to", self.there), ("from", self.back))
-        ]
-        lines = [
-            f"input {moved[0]}: all stages run so",
-            self.model.explain(self.shape_there(shape)),
-            f"output {moved[1]}",
-        ]
-        return "\n".join(lines)
+        stages = self.model.explain(self.shape_there(shape))
+        return f"input {self.there}; all stages run so\n{stages}\noutput {self.back}"
 
 
 def _in_turn(steps: Sequence[Step]) -> Step:

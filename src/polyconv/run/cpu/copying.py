@@ -14,15 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from polyconv.run.cpu import buffers, machine, pool
-from polyconv.run.cpu.elementwise import BLOCK, along
+from polyconv.run.cpu import machine
+from polyconv.run.cpu.elementwise import along
 from polyconv.run.cpu.emit import Kernel, Value
+from polyconv.run.cpu.passes import BLOCK, Pass
 from polyconv.run.cpu.target import Target, host
 from polyconv.run.problem import Array, Layout
-
-BYTES_PER_SECOND = 30e9  # that a thread reads and writes
-ALONE_SECONDS = 2e-6  # work below this stays on one thread
-GRABS = 4  # each thread takes its share in about this many pieces
 
 
 def emit_concat(count: int, dtype: str, target: Target) -> str:
@@ -92,48 +89,6 @@ def _repeat(k: Kernel, source: Value, sink: Value, length: Value, times: int) ->
     along(k, length, step)
 
 
-class Moving:
-    """A call into a new array; ``plainly`` does the same for arrays that are not contiguous, aligned and writable.
-
-    ``moved`` are the bytes that are read and written, ``what`` says what is done.
-    """
-
-    def __init__(
-        self,
-        function: machine.Function,
-        shape: tuple[int, ...],
-        dtype: np.dtype[Any],
-        items: int,
-        words: Sequence[int],
-        count: int,
-        plainly: Callable[..., Array],
-        moved: int,
-        what: str,
-    ) -> None:
-        seconds, self._what = moved / BYTES_PER_SECOND, what
-        self.threads = 1 if seconds < ALONE_SECONDS else pool.threads()
-        self._call = pool.Call(
-            [(function.address, items, items // (self.threads * GRABS), self.threads)],
-            [*[0] * (count + 1), *words],
-            arrays=range(count + 1),
-            hold_gil=seconds < 2 * ALONE_SECONDS,
-        )
-        self._allocate, self._plainly = buffers.allocator(shape, dtype), plainly
-
-    def __call__(self, *arrays: Array) -> Array:
-        """The result."""
-        for one in arrays:
-            if not one.flags.carray:
-                return self._plainly(*arrays)
-        out = self._allocate()
-        self._call(*arrays, out)
-        return out
-
-    def __str__(self) -> str:
-        """What runs."""
-        return f"{self._what}, {self.threads} thread(s) (compiled for this machine)"
-
-
 def concat(
     shapes: Sequence[tuple[int, ...]], dtype: np.dtype[Any], layout: Layout, plainly: Callable[..., Array]
 ) -> Callable[..., Array]:
@@ -148,7 +103,7 @@ def concat(
     items = -(-rows // each) * parts
     function = _concat_function(len(shapes), dtype.name)
     words, moved = [*lengths, rows, each, parts], 2 * prod(shape) * dtype.itemsize
-    return Moving(function, shape, dtype, items, words, len(shapes), plainly, moved, "one copy")
+    return Pass(function, len(shapes), shape, dtype, items, words, moved, plainly, "one copy")
 
 
 def repeat(
@@ -164,7 +119,7 @@ def repeat(
     items = shape[0] * (1 if last else channels) * depth * height
     function = _repeat_function((*fill, *scales), layout, dtype.name)
     moved = (prod(shape) + prod(out_shape)) * dtype.itemsize
-    return Moving(function, out_shape, dtype, items, [height, width, channels], 1, plainly, moved, "one copy")
+    return Pass(function, 1, out_shape, dtype, items, [height, width, channels], moved, plainly, "one copy")
 
 
 @lru_cache(maxsize=64)

@@ -14,18 +14,14 @@ from typing import Any
 import numpy as np
 
 from polyconv.run.between import Expression
-from polyconv.run.cpu import buffers, machine, pool
+from polyconv.run.cpu import machine
 from polyconv.run.cpu.activations import LONG, activate
 from polyconv.run.cpu.emit import Kernel, Value
+from polyconv.run.cpu.passes import BLOCK, Pass
 from polyconv.run.cpu.target import Target, host
 from polyconv.run.problem import Array, Layout
 
-BLOCK = 4096  # elements of an item, about
 UNROLL = 4  # vectors
-BYTES_PER_SECOND = 30e9  # that a thread reads and writes
-ALONE_SECONDS = 2e-6  # work below this stays on one thread
-HOLD_GIL_SECONDS = 4e-6  # work below this keeps the interpreter lock: handing it over costs more
-GRABS = 4  # each thread takes its share in about this many pieces
 TOLERANCE = 1e-5
 
 
@@ -88,49 +84,23 @@ def along(k: Kernel, length: Value, step: Callable[[Value, Value | None], None])
         step(one, k.mask(length - one))
 
 
-class Elementwise:
-    """An expression for arrays of one shape; see `polyconv.run.between.step_for`.
-
-    ``plainly`` computes the same for arrays that are not contiguous, aligned and writable.
-    """
-
-    def __init__(
-        self,
-        function: machine.Function,
-        count: int,
-        shape: tuple[int, ...],
-        dtype: np.dtype[Any],
-        rows: tuple[int, int],
-        plainly: Callable[..., Array],
-        beside: Sequence[Array] = (),
-        over: int | None = None,
-    ) -> None:
-        self.over, self._plainly, size, (channels, row) = over, plainly, prod(shape), rows
-        each = max(1, BLOCK // max(row, 1))
-        items = -(-size // (row * each)) if size else 0
-        seconds = (count + 1) * size * dtype.itemsize / BYTES_PER_SECOND
-        self.threads = 1 if seconds < ALONE_SECONDS else pool.threads()
-        self._call = pool.Call(
-            [(function.address, items, items // (self.threads * GRABS), self.threads)],
-            [*[0] * (count + 1), *(beside or (0, 0)), channels, row, each, size],
-            arrays=range(count + 1),
-            hold_gil=seconds < HOLD_GIL_SECONDS,
-        )
-        self._allocate = buffers.allocator(shape, dtype)
-
-    def __call__(self, *arrays: Array) -> Array:
-        """The result."""
-        for one in arrays:
-            if not one.flags.carray:
-                return self._plainly(*arrays)
-        out = self._allocate() if self.over is None else arrays[self.over]
-        self._call(*arrays, out)
-        return out
-
-    def __str__(self) -> str:
-        """What runs, and where the result goes."""
-        where = "" if self.over is None else ", written over an input"
-        return f"one pass over memory{where}, {self.threads} thread(s) (compiled for this machine)"
+def made(
+    function: machine.Function,
+    count: int,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    rows: tuple[int, int],
+    plainly: Callable[..., Array],
+    beside: Sequence[Array] = (),
+    over: int | None = None,
+) -> Pass:
+    """The function for arrays of one shape; see `polyconv.run.between.step_for`."""
+    size, (channels, row) = prod(shape), rows
+    each = max(1, BLOCK // max(row, 1))
+    items = -(-size // (row * each)) if size else 0
+    what = "one pass over memory" if over is None else "one pass over memory, written over an input"
+    words, moved = [*(beside or (0, 0)), channels, row, each, size], (count + 1) * size * dtype.itemsize
+    return Pass(function, count, shape, dtype, items, words, moved, plainly, what, over)
 
 
 def compiled(
@@ -142,15 +112,13 @@ def compiled(
     scale: Array | None = None,
     shift: Array | None = None,
     over: int | None = None,
-) -> Elementwise | None:
+) -> Pass | None:
     """The expression in machine code; None where that cannot be made here, or is wrong (said once, as a warning)."""
     function = _function(expression, dtype.name, layout)
     if function is None:
         return None
     beside = [np.array(one, dtype, order="C") for one in (scale, shift) if one is not None]
-    return Elementwise(
-        function, expression.count, shape, dtype, _rows(expression, shape, layout), plainly, beside, over
-    )
+    return made(function, expression.count, shape, dtype, _rows(expression, shape, layout), plainly, beside, over)
 
 
 def _rows(expression: Expression, shape: tuple[int, ...], layout: Layout) -> tuple[int, int]:
@@ -188,7 +156,7 @@ def _try(expression: Expression, dtype: str, layout: Layout, link: Callable[[Seq
     beside = [np.arange(1, 6).astype(dtype) * part for part in (0.25, -0.5)] if expression.scaled else []
     along = [one if layout == "channels_last" else one.reshape(-1, 1, 1) for one in beside]
     expected = expression.evaluate(list(x), *along)
-    run = Elementwise(
+    run = made(
         link(("run0",))["run0"], expression.count, shape, x[0].dtype, _rows(expression, shape, layout),
         lambda *_: np.full(shape, np.nan), beside,
     )  # fmt: skip

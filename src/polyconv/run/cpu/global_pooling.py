@@ -14,8 +14,8 @@ from typing import Any, Literal
 import numpy as np
 
 from polyconv.run.cpu import machine
-from polyconv.run.cpu.copying import Moving
 from polyconv.run.cpu.emit import Kernel, Value, Var
+from polyconv.run.cpu.passes import Pass
 from polyconv.run.cpu.target import Target, host
 from polyconv.run.problem import Array, Layout
 
@@ -91,7 +91,7 @@ def pooled(
     function = _function(kind, layout, dtype.name)
     words = [positions, channels, blocks]
     moved = prod(shape) * dtype.itemsize
-    return Moving(function, out_shape, dtype, shape[0] * blocks, words, 1, plainly, moved, "one pass over memory")
+    return Pass(function, 1, out_shape, dtype, shape[0] * blocks, words, moved, plainly, "one pass over memory")
 
 
 @lru_cache(maxsize=16)

@@ -13,16 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from polyconv.run.cpu import buffers, machine, pool
+from polyconv.run.cpu import machine
 from polyconv.run.cpu.emit import Kernel
+from polyconv.run.cpu.passes import Pass
 from polyconv.run.cpu.target import Target, host
 from polyconv.run.problem import Array, Layout
 
 TILES = 4  # of a vector, in each direction, are an item
-BYTES_PER_SECOND = 22e9  # that a thread reads and writes
-ALONE_SECONDS = 2e-6  # work below this stays on one thread
-HOLD_GIL_SECONDS = 4e-6  # work below this keeps the interpreter lock: handing it over costs more
-GRABS = 4  # each thread takes its share in about this many pieces
 
 
 def emit(rows: int, columns: int, dtype: str, target: Target) -> str:
@@ -46,8 +43,8 @@ def emit(rows: int, columns: int, dtype: str, target: Target) -> str:
     return k.module()
 
 
-class Turning:
-    """Arrays of one shape from a layout to the other.
+def turned(shape: tuple[int, ...], dtype: np.dtype[Any], to: Layout) -> Pass:
+    """What turns arrays of one shape from a layout to the other.
 
     Args:
         shape: of the array, as it is given.
@@ -57,32 +54,20 @@ class Turning:
     Raises:
         RuntimeError: the code could not be made.
     """
+    last, nbytes = to == "channels_last", prod(shape) * dtype.itemsize
+    rows, columns = (shape[1], prod(shape[2:])) if last else (prod(shape[1:-1]), shape[-1])
+    out_shape = (shape[0], *shape[2:], shape[1]) if last else (shape[0], shape[-1], *shape[1:-1])
+    axes = (1, -1) if last else (-1, 1)
+    lanes = host().lanes(dtype.name)
+    down, across = (-(-length // (TILES * lanes)) for length in (rows, columns))
+    function = _function(rows if rows < lanes else 0, columns if columns < lanes else 0, dtype.name)
 
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], to: Layout) -> None:
-        last = to == "channels_last"
-        rows, columns = (shape[1], prod(shape[2:])) if last else (prod(shape[1:-1]), shape[-1])
-        self.out_shape = (shape[0], *shape[2:], shape[1]) if last else (shape[0], shape[-1], *shape[1:-1])
-        self._axes, self.nbytes = ((1, -1) if last else (-1, 1)), prod(shape) * dtype.itemsize
-        target = host()
-        lanes = target.lanes(dtype.name)
-        down, across = (-(-length // (TILES * lanes)) for length in (rows, columns))
-        function = _function(rows if rows < lanes else 0, columns if columns < lanes else 0, dtype.name)
-        items, seconds = shape[0] * down * across, 2 * self.nbytes / BYTES_PER_SECOND
-        self.threads = 1 if seconds < ALONE_SECONDS else pool.threads()
-        call = pool.Call(
-            [(function.address, items, items // (self.threads * GRABS), self.threads)],
-            [0, 0, rows, columns, down, across],
-            arrays=(0, 1),
-            hold_gil=seconds < HOLD_GIL_SECONDS,
-        )
-        self._run = call.into_new(buffers.allocator(self.out_shape, dtype), self._plainly)
+    def plainly(x: Array) -> Array:
+        return np.ascontiguousarray(np.moveaxis(x, *axes))
 
-    def __call__(self, x: Array) -> Array:
-        """A new array in the other layout; of one with other strides than its layout's, NumPy makes it."""
-        return self._run(x)
-
-    def _plainly(self, x: Array) -> Array:
-        return np.ascontiguousarray(np.moveaxis(x, *self._axes))
+    words, items = [rows, columns, down, across], shape[0] * down * across
+    what = f"turned {'to' if last else 'from'} channels_last, {nbytes / 1024:.0f} KiB"
+    return Pass(function, 1, out_shape, dtype, items, words, 2 * nbytes, plainly, what)
 
 
 @lru_cache(maxsize=256)
