@@ -14,7 +14,7 @@ OUT = environments.ROOT / "out" / "bench.json"
 def parser() -> argparse.ArgumentParser:
     """The options."""
     made = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    made.add_argument("--list", default="suite", choices=["suite", "others", "all"], help="which list of layers")
+    made.add_argument("--list", default="suite", choices=["suite", "others", "networks", "all"], help="which list")
     made.add_argument("--layers", default="*", metavar="GLOB", help="layers by name, as in 'depthwise/*,pool/*'")
     made.add_argument("--peers", metavar="NAMES", help="libraries to time, as in polyconv,torch (default: all)")
     made.add_argument("--layout", default="both", choices=["both", "channels_last", "channels_first"])

@@ -1,4 +1,4 @@
-"""The referee: what a chain of layers gives, in float64 NumPy, sharing no code with any player (polyconv included).
+"""The referee: what layers give, in float64 NumPy, sharing no code with any player (polyconv included).
 
 A convolution is a sum over taps: for every tap, the inputs it sees (a strided slice of the padded input) times its
 weights. A transposed convolution runs the same sum backwards.
@@ -18,17 +18,32 @@ from polyconv.run.problem import Array
 
 def reference(case: Case, x: Array, weights: Sequence[Weights]) -> Array:
     """The case's answer in float64, as (batch, channels, *spatial)."""
-    y = x.astype(np.float64)
-    for step, (weight, bias) in zip(case.steps, weights, strict=True):
-        if weight is None:
-            y = _pool(step, y)
-        else:
-            y = (_transposed if step.op == "conv_transpose" else _conv)(step, y, weight.astype(np.float64))
+    values = {-1: x.astype(np.float64)}
+    for number, (step, (weight, bias)) in enumerate(zip(case.steps, weights, strict=True)):
+        y = _plain(step, [values[source] for source in step.inputs], weight)
         if bias is not None:
             y = y + bias.astype(np.float64).reshape(-1, *(1,) * len(step.kernel))
-        if step.activation is not None:
-            y = ACTIVATIONS[step.activation](y)
-    return y
+        values[number] = y if step.activation is None else ACTIVATIONS[step.activation](y)
+    return values[len(case.steps) - 1]
+
+
+def _plain(step: Step, inputs: list[Array], weight: Array | None) -> Array:
+    """A step without its bias and activation."""
+    x = inputs[0]
+    match step.op:
+        case "max_pool" | "avg_pool":
+            return _pool(step, x)
+        case "conv" | "conv_transpose" if weight is not None:
+            return (_conv if step.op == "conv" else _transposed)(step, x, weight.astype(np.float64))
+        case "affine" if weight is not None:
+            return x * weight.astype(np.float64).reshape(-1, *(1,) * len(step.kernel))
+        case "add":
+            return np.add.reduce(inputs)
+        case "concat":
+            return np.concatenate(inputs, axis=1)
+        case "upsample":
+            return np.kron(x, np.ones((1, 1, *step.stride)))
+    return x
 
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])

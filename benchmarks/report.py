@@ -13,7 +13,11 @@ from benchmarks.results import ROOT, Results
 from benchmarks.suite import LISTS, rows
 
 DOCS = ROOT / "docs"
-PLACES = {"suite": "The suite", "others": "Other layers, to guard against tuning to the suite"}
+PLACES = {
+    "suite": "The suite",
+    "others": "Other layers, to guard against tuning to the suite",
+    "networks": "Whole networks",
+}
 METHOD = """\
 Printed by `scripts/bench`, which installs the peers into environments of its own; `scripts/bench --report` writes this
 page from the results. float32, {threads} threads for every library.
@@ -31,7 +35,8 @@ page from the results. float32, {threads} threads for every library.
   `channels_last` memory for input and weights (1-D as 2-D of height 1, where that format exists). ONNX Runtime: all
   graph optimisations, values handed over without a copy. OpenVINO: latency hint, f32 precision, in NCHW, and in NHWC
   through its own preprocessing ("c.l."), sharing its input and output buffers. JAX: compiled ahead by `jit`, arrays on
-  the device, in both layouts. LiteRT: XNNPACK, models converted by TensorFlow, `invoke` alone.
+  the device, in both layouts. LiteRT: XNNPACK, models converted by TensorFlow, `invoke` alone. Batch norms of networks
+  are folded into the convolutions before them, for every library alike.
 - **Outputs.** A time includes allocating the output as the library's own call does: polyconv, PyTorch, ONNX Runtime and
   JAX return a new array each call; OpenVINO and LiteRT write into a buffer they keep, which is to their advantage.
 - **channels_last** is compared with the fastest of all of these, **channels_first** with the fastest that takes NCHW.

@@ -1,4 +1,4 @@
-"""The lists of layers and chains, read from JSON and turned into cases."""
+"""The lists of layers, chains and networks, read from JSON and turned into cases."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from polyconv.architectures import ARCHITECTURES
 from polyconv.run.bench.case import Case, case_of
 
 HERE = Path(__file__).parent
-LISTS = {"suite": HERE / "layers.json", "others": HERE / "layers_other.json"}
+LISTS = {"suite": HERE / "layers.json", "others": HERE / "layers_other.json", "networks": HERE / "networks.json"}
 _OPERATORS = {"conv": "conv", "conv_transpose": "transposed", "max_pool": "maxpool", "avg_pool": "avgpool"}
 
 
@@ -40,8 +41,11 @@ def select(cases: list[Case], pattern: str) -> list[Case]:
 
 
 def chains(name: str = "suite") -> list[Case]:
-    """The chains of a list, with the biases and activations that their text says."""
-    return [case_of(text, shape, title) for title, text, shape, *_ in _rows(name, "chains")]
+    """The chains and networks of a list, with the biases and activations that their text says; @name is a known one."""
+    return [
+        case_of(ARCHITECTURES[text[1:]]() if text.startswith("@") else text, shape, title)
+        for title, text, shape, *_ in _rows(name, "chains")
+    ]
 
 
 def _rows(name: str, part: str) -> list[Any]:

@@ -19,8 +19,9 @@ from benchmarks.results import Results
 
 import oracle
 from polyconv.layers import ACTIVATIONS as ACTIVATION_NAMES
+from polyconv.notation import network
 from polyconv.run.bench import ceilings, session
-from polyconv.run.bench.case import Case, case_of, sample_arrays
+from polyconv.run.bench.case import Case, case_of, named_arrays, sample_arrays
 from polyconv.run.bench.ceilings import Ceilings
 from polyconv.run.bench.disturbance import busy_s, disturbed
 from polyconv.run.bench.peers import LIBRARIES, library_of
@@ -171,6 +172,7 @@ def test_every_row_of_a_list_becomes_the_layer_it_names(name: str) -> None:
 
 def test_the_lists_are_long_enough_and_share_nothing() -> None:
     ours, others = (suite.layers(name) + suite.chains(name) for name in ("suite", "others"))
+    assert len(suite.chains("networks")) >= 12
     assert len(suite.layers("suite")) == 45
     assert len(suite.chains("suite")) == 5
     assert len(suite.layers("others")) >= 40
@@ -201,9 +203,9 @@ def test_a_case_survives_json_and_a_1d_one_is_lifted() -> None:
 @pytest.mark.parametrize(
     ("notation", "message"),
     [
-        ("concat(conv 3x3 4 same, pointwise 4)", "chains of layers"),
-        ("conv 3x3 4 | upsample 2", "upsample"),
-        ("relu", "activation"),
+        ("conv 3x3 4 same reflect", "other libraries take zeros"),
+        ("maxpool 2x2 stride 2 ceil", "libraries differ there"),
+        ("relu | upsample 2", "no convolution or pooling"),
         ("identity", "no convolution or pooling"),
     ],
 )
@@ -222,6 +224,48 @@ TRICKY = [
     ("maxpool 3x2 stride 2x1 padding 1x0", (2, 3, 7, 5)),
     ("avgpool 3x3 stride 2 padding 1", (1, 2, 7, 5)),
 ]
+
+
+BRANCHED = [
+    ("add(conv 3x3 4 same nobias | batchnorm | relu | conv 3x3 4 same | batchnorm, identity) | relu", (2, 4, 6, 5)),
+    (
+        "concat(identity, conv 3x3 3 same gelu, maxpool 3x3 stride 1 padding 1 | pointwise 2) | batchnorm silu",
+        (1, 4, 5, 7),
+    ),
+    ("conv 3x3 4 same | concat(relu, identity) | pointwise 3 | tanh | sigmoid", (2, 3, 5, 5)),
+    ("add(pointwise 4, depthwise 3x3 same, identity) | upsample 2x3 | conv 2x2 3", (1, 4, 4, 5)),
+    ("concat(globalpool, globalpool max) | pointwise 5 | upsample 4", (2, 3, 4, 6)),
+    ("conv 3 6 same relu | add(conv 3 6 same, identity) | upsample 2 | globalpool", (2, 3, 9)),
+    ("add(conv 1x3x3 4 same | batchnorm, identity) | hardswish | globalpool max | upsample 2", (1, 4, 3, 4, 5)),
+]
+
+
+@pytest.mark.parametrize(("notation", "shape"), BRANCHED)
+def test_referee_and_definition_agree_with_the_model_on_networks(notation: str, shape: tuple[int, ...]) -> None:
+    case = case_of(notation, shape)
+    x, weights = sample_arrays(case)
+    named = {name: array.astype(np.float64) for name, array in named_arrays(case, weights).items()}
+    expected = network(notation).bind(named)(x.astype(np.float64))
+    right = reference(case, x, weights)
+    np.testing.assert_allclose(right, expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(by_definition(case, x, weights), right, rtol=1e-12, atol=1e-12)
+    assert Case.from_json(json.loads(json.dumps(case.to_json()))) == case
+
+
+def test_batch_norms_are_folded_and_branches_read_what_they_share() -> None:
+    case = case_of(BRANCHED[0][0], BRANCHED[0][1])
+    assert [(step.op, step.inputs, step.bias, step.activation) for step in case.steps] == [
+        ("conv", (-1,), True, "relu"),
+        ("conv", (0,), True, None),
+        ("add", (1, -1), False, "relu"),
+    ]
+    shared = case_of(BRANCHED[2][0], BRANCHED[2][1])
+    assert [(step.op, step.inputs) for step in shared.steps[:3]] == [
+        ("conv", (-1,)),
+        ("activate", (0,)),
+        ("concat", (1, 0)),
+    ]
+    assert shared.last_uses()[:3] == [(-1,), (), (0, 1)]
 
 
 @pytest.mark.parametrize(("notation", "shape"), TRICKY)
@@ -384,7 +428,7 @@ def test_variants_are_known_by_name() -> None:
 
 
 @pytest.mark.parametrize("library", sorted(set(available()) - {"polyconv", "litert"}))
-@pytest.mark.parametrize(("notation", "shape"), TRICKY)
+@pytest.mark.parametrize(("notation", "shape"), TRICKY + BRANCHED)
 def test_installed_libraries_give_the_same_answer(
     library: str, notation: str, shape: tuple[int, ...], tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ _HEADINGS = ("library", "time (us)", "GFLOP/s", "of the limit", "error")
     examples=(
         'polyconv bench "depthwise 7x7 same" --input 96x56x56',
         'polyconv bench "conv 3x3 64 same relu | maxpool 2x2" --input 3x64x64 --with polyconv --json',
+        "polyconv bench @mobilenet_v1 --with torch",
     ),
 )
 @network_argument
@@ -25,10 +26,11 @@ _HEADINGS = ("library", "time (us)", "GFLOP/s", "of the limit", "error")
 @click.option("--with", "others", multiple=True, metavar="LIBRARY", help="Only these libraries beside polyconv.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def bench(given: Given, input_shape: tuple[int, ...] | None, others: tuple[str, ...], as_json: bool) -> None:
-    """Time NETWORK, a chain of convolutions and pooling, in polyconv and in the libraries installed here.
+    """Time NETWORK in polyconv and in the libraries installed here.
 
     Every library runs in a process of its own, the others stopped, and its answer is checked first. Times are the 20th
     percentile of many calls. The limit is what this machine's measured arithmetic and memory allow a direct method.
+    Batch norms are folded into the convolutions before them, for all libraries alike.
     """
     from polyconv.cli.run import check_memory
     from polyconv.count.render import sizes_text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from math import prod
 from typing import Any
 
@@ -19,23 +20,27 @@ def build(jax: Any, case: Case, x: Array, weights: list[Weights], *, channels_la
     data = jax.device_put(np.ascontiguousarray(np.moveaxis(x, 1, -1)) if channels_last else x)
     arrays = []
     for step, (weight, bias) in zip(case.steps, weights, strict=True):
-        kernel = None if weight is None else jax.device_put(_kernel(step, weight, channels_last))
+        kernel = None if weight is None else jax.device_put(_kernel(step, weight, case.ndim, channels_last))
         offset = None if bias is None else jax.device_put(_per_channel(bias, case.ndim, channels_last))
         arrays.append((kernel, offset))
 
     def forward(y: Any, pairs: Any) -> Any:
-        for step, (kernel, offset) in zip(case.steps, pairs, strict=True):
-            y = _pool(jax, step, y, channels_last) if step.is_pool else _conv(jax, step, y, kernel, channels_last)
+        def apply(number: int, step: Step, inputs: list[Any]) -> Any:
+            kernel, offset = pairs[number]
+            y = _plain(jax, step, inputs, kernel, channels_last)
             y = y if offset is None else y + offset
-            y = y if step.activation is None else _activation(jax, step.activation)(y)
-        return y
+            return y if step.activation is None else _activation(jax, step.activation)(y)
+
+        return case.evaluate(y, apply)
 
     run = jax.jit(forward).lower(data, arrays).compile()
     return lambda: run(data, arrays).block_until_ready()
 
 
-def _kernel(step: Step, weight: Array, channels_last: bool) -> Array:
+def _kernel(step: Step, weight: Array, ndim: int, channels_last: bool) -> Array:
     """The weights as (out, in / groups, *kernel) of an ordinary convolution, moved to (*kernel, in, out) if asked."""
+    if step.op == "affine":
+        return _per_channel(weight, ndim, channels_last)
     if step.op == "conv_transpose":
         groups, spatial = step.groups, weight.shape[2:]
         split = weight.reshape(groups, step.in_channels // groups, step.out_channels // groups, *spatial)
@@ -48,6 +53,26 @@ def _kernel(step: Step, weight: Array, channels_last: bool) -> Array:
 
 def _per_channel(bias: Array, ndim: int, channels_last: bool) -> Array:
     return bias if channels_last else bias.reshape(-1, *(1,) * ndim)
+
+
+def _plain(jax: Any, step: Step, inputs: list[Any], kernel: Any, channels_last: bool) -> Any:
+    """A step without its bias and activation."""
+    (x, *_), last = inputs, channels_last
+    if step.is_conv:
+        return _conv(jax, step, x, kernel, last)
+    axes = tuple(range(1 if last else 2, x.ndim - 1 if last else x.ndim))
+    if step.whole:
+        pool = jax.numpy.max if step.op == "max_pool" else jax.numpy.mean
+        return pool(x, axes, keepdims=True)
+    if step.is_pool:
+        return _pool(jax, step, x, last)
+    if step.op == "add":
+        return reduce(jax.numpy.add, inputs)
+    if step.op == "concat":
+        return jax.numpy.concatenate(inputs, -1 if last else 1)
+    if step.op == "upsample":
+        return reduce(lambda y, pair: jax.numpy.repeat(y, *pair), zip(step.stride, axes, strict=True), x)
+    return x * kernel if step.op == "affine" else x
 
 
 def _conv(jax: Any, step: Step, x: Any, kernel: Any, channels_last: bool) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import reduce
 from importlib import import_module
 from typing import Any
 
@@ -41,15 +42,33 @@ def convert(case: Case, weights: list[Weights]) -> bytes:
     batch, channels, height, width = case.shape
 
     def forward(x: Any) -> Any:
-        for step, (weight, bias) in zip(case.steps, weights, strict=True):
-            x = _operator(tf, step, x, None if weight is None else weight.reshape(step.weight_shape() or ()))
-            x = x if bias is None else tf.nn.bias_add(x, bias)
-            x = x if step.activation is None else _activation(tf, step.activation)(x)
-        return x
+        def apply(number: int, step: Step, inputs: list[Any]) -> Any:
+            weight, bias = weights[number]
+            y = _plain(tf, step, inputs, None if weight is None else weight.reshape(step.weight_shape() or ()))
+            y = y if bias is None else tf.nn.bias_add(y, bias)
+            return y if step.activation is None else _activation(tf, step.activation)(y)
+
+        return case.evaluate(x, apply)
 
     traced = tf.function(forward, input_signature=[tf.TensorSpec((batch, height, width, channels), tf.float32)])
     converter = tf.lite.TFLiteConverter.from_concrete_functions([traced.get_concrete_function()])
     return bytes(converter.convert())
+
+
+def _plain(tf: Any, step: Step, inputs: list[Any], weight: Array | None) -> Any:
+    """A step without its bias and activation."""
+    x = inputs[0]
+    if step.whole:
+        return (tf.reduce_max if step.op == "max_pool" else tf.reduce_mean)(x, (1, 2), keepdims=True)
+    if step.is_conv or step.is_pool:
+        return _operator(tf, step, x, weight)
+    if step.op == "add":
+        return reduce(tf.add, inputs)
+    if step.op == "concat":
+        return tf.concat(inputs, -1)
+    if step.op == "upsample":
+        return tf.image.resize(x, step.out_size, "nearest")
+    return x * weight if step.op == "affine" else x
 
 
 def _operator(tf: Any, step: Step, x: Any, weight: Array | None) -> Any:

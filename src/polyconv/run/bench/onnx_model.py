@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+import numpy as np
+
 from polyconv.run.bench.case import Case, Step, Weights
+from polyconv.run.problem import Array
 
 _OPSET = 20
 _ACTIVATIONS = {
@@ -31,18 +35,27 @@ def build(case: Case, weights: list[Weights]) -> bytes:
     helper, numpy_helper = onnx.helper, onnx.numpy_helper
     nodes: list[Any] = []
     initializers: list[Any] = []
-    name = "x"
-    for index, (step, pair) in enumerate(zip(case.steps, weights, strict=True)):
-        inputs = [name]
-        for kind, array in zip(("weight", "bias"), pair, strict=True):
-            if array is not None:
-                initializers.append(numpy_helper.from_array(array, f"{kind}{index}"))
-                inputs.append(f"{kind}{index}")
+
+    def constant(array: Array, name: str) -> str:
+        initializers.append(numpy_helper.from_array(array, name))
+        return name
+
+    def said(index: int, step: Step, inputs: list[str]) -> str:
+        pair = zip(("weight", "bias"), weights[index], strict=True)
+        beside = [constant(array, f"{kind}{index}") for kind, array in pair if array is not None]
         name = f"step{index}"
-        nodes.append(_operator(helper, step, inputs, name))
-        if step.activation is not None:
-            nodes += _activation(helper, step.activation, name, f"active{index}", initializers, onnx)
-            name = f"active{index}"
+        if step.op == "activate":
+            name = inputs[0]
+        elif step.is_conv or step.is_pool:
+            nodes.append(_operator(helper, step, [*inputs, *beside], name))
+        else:
+            nodes.append(_between(helper, step, [*inputs, *beside], name, constant))
+        if step.activation is None:
+            return name
+        nodes.extend(_activation(helper, step.activation, name, f"active{index}", initializers, onnx))
+        return f"active{index}"
+
+    name = case.evaluate("x", said)
     nodes.append(helper.make_node("Identity", [name], ["y"]))
     number = onnx.TensorProto.FLOAT
     ends = [
@@ -55,7 +68,24 @@ def build(case: Case, weights: list[Weights]) -> bytes:
     return bytes(onnx.shape_inference.infer_shapes(model).SerializeToString())
 
 
+def _between(helper: Any, step: Step, inputs: list[str], output: str, constant: Callable[[Array, str], str]) -> Any:
+    """What is neither a convolution nor pools a window."""
+    if step.op == "add":
+        return helper.make_node("Add" if len(inputs) == 2 else "Sum", inputs, [output])
+    if step.op == "concat":
+        return helper.make_node("Concat", inputs, [output], axis=1)
+    if step.op == "upsample":
+        scales = constant(np.array((1, 1, *step.stride), np.float32), f"{output}-scales")
+        how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        return helper.make_node("Resize", [*inputs, "", scales], [output], **how)
+    zeros = np.zeros(step.out_channels, np.float32)
+    moments = [constant(zeros, f"{output}-mean"), constant(zeros + 1, f"{output}-variance")]
+    return helper.make_node("BatchNormalization", [*inputs, *moments], [output], epsilon=0.0)
+
+
 def _operator(helper: Any, step: Step, inputs: list[str], output: str) -> Any:
+    if step.whole:
+        return helper.make_node("GlobalMaxPool" if step.op == "max_pool" else "GlobalAveragePool", inputs, [output])
     attributes: dict[str, Any] = {
         "kernel_shape": step.kernel,
         "strides": step.stride,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from polyconv.run.bench import jax_model, litert_model, onnx_model, torch_model
-from polyconv.run.bench.case import Case, Weights
+from polyconv.run.bench.case import Case, Weights, named_arrays
 from polyconv.run.cpu.cores import threads_allowed
 from polyconv.run.problem import Array, Layout
 
@@ -69,10 +69,7 @@ def _channels_first(y: Array, layout: Layout) -> Array:
 def _polyconv(case: Case, x: Array, weights: list[Weights], variant: str, folder: Path) -> Run:
     polyconv = import_module("polyconv")
     layout = LIBRARIES["polyconv"].variants[variant]
-    network = polyconv.network(case.notation)
-    names = network.weights(in_channels=case.shape[1], seed=0)
-    arrays = [array for pair in weights for array in pair if array is not None]
-    model = network.bind(dict(zip(names, arrays, strict=True)), layout=layout)
+    model = polyconv.network(case.notation).bind(named_arrays(case, weights), layout=layout)
     data = _in_layout(x, layout)
     return Run(lambda: model(data), lambda: _channels_first(model(data), layout))
 

@@ -81,17 +81,18 @@ def race(
     layout: Literal["both", "channels_first", "channels_last"] = "both",
     effort: Effort | None = None,
 ) -> Race:
-    """Check and time a chain of convolutions and pooling beside the libraries installed here.
+    """Check and time a network beside the libraries installed here.
 
     Args:
-        network: the chain, or its text.
+        network: the network, or its text.
         in_shape: (batch, channels, *spatial).
         libraries: names among ``LIBRARIES``; all that are installed if not given.
         layout: which of polyconv's layouts, and of the others', to time.
         effort: how long; three rounds of 0.1 s for each if not given.
 
     Raises:
-        ValueError: the network does not fit or is more than a chain, or a library is not known or not installed.
+        ValueError: the network does not fit or has a layer that libraries do not agree on, or a library is not known or
+            not installed.
     """
     case = case_of(network, in_shape)
     choice(layout, ("both", "channels_first", "channels_last"), "layout")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
+from polyconv.network import INPUT
 from polyconv.run.bench.case import Case, Step, Weights
 from polyconv.run.problem import Array
 
@@ -31,23 +33,55 @@ def build(torch: Any, case: Case, x: Array, weights: list[Weights], *, channels_
         for step, (weight, bias) in pairs
     ]
     guard = torch.inference_mode
+    program = list(zip(layers, (step.inputs for step in case.steps), case.last_uses(), strict=True))
 
-    def call() -> Tensor:
+    def chain() -> Tensor:
         with guard():
             y = data
             for layer in layers:
                 y = layer(y)
         return y
 
-    return call
+    def branched() -> Tensor:
+        with guard():
+            values = {INPUT: data}
+            for number, (layer, inputs, done) in enumerate(program):
+                values[number] = layer(*[values[source] for source in inputs])
+                for source in done:
+                    del values[source]
+        return values[number]
+
+    return chain if case.is_chain else branched
 
 
-def _layer(torch: Any, step: Step, weight: Tensor, bias: Tensor) -> Callable[[Tensor], Tensor]:
-    run = _operator(torch, step, weight, bias)
+def _layer(torch: Any, step: Step, weight: Tensor, bias: Tensor) -> Callable[..., Tensor]:
+    if step.op == "activate":
+        return _activation(torch, step.activation or "", inplace=False)
+    run = _between(torch, step, weight, bias) or _operator(torch, step, weight, bias)
     if step.activation is None:
         return run
     activate = _activation(torch, step.activation)
-    return lambda x: activate(run(x))
+    return lambda *x: activate(run(*x))
+
+
+def _between(torch: Any, step: Step, weight: Tensor, bias: Tensor) -> Callable[..., Tensor] | None:
+    """What is neither a convolution nor pools a window."""
+    axes = tuple(range(2, 2 + len(step.kernel)))
+    if step.op == "add":
+        return lambda *xs: reduce(torch.add, xs)
+    if step.op == "concat":
+        return lambda *xs: torch.cat(xs, 1)
+    if step.op == "upsample":
+        scale, enlarge = tuple(map(float, step.stride)), torch.nn.functional.interpolate
+        return lambda x: enlarge(x, scale_factor=scale, mode="nearest")
+    if step.op == "affine":
+        shape = (-1, *(1,) * len(axes))
+        factor, offset = weight.reshape(shape), bias.reshape(shape)
+        return lambda x: torch.addcmul(offset, x, factor)
+    if step.whole:
+        pool = torch.amax if step.op == "max_pool" else torch.mean
+        return lambda x: pool(x, axes, keepdim=True)
+    return None
 
 
 def _operator(torch: Any, step: Step, weight: Tensor, bias: Tensor) -> Callable[[Tensor], Tensor]:
@@ -94,17 +128,18 @@ def _transposed(torch: Any, step: Step, weight: Tensor, bias: Tensor) -> Callabl
     return lambda x: conv(x, weight, bias, step.stride, pad, extra, step.groups, step.dilation)[window]
 
 
-def _activation(torch: Any, name: str) -> Callable[[Tensor], Tensor]:
+def _activation(torch: Any, name: str, *, inplace: bool = True) -> Callable[[Tensor], Tensor]:
+    """By default over its input, which nobody else reads."""
     functional = torch.nn.functional
     known: dict[str, Callable[[Tensor], Tensor]] = {
-        "relu": torch.relu_,
-        "relu6": lambda x: functional.relu6(x, inplace=True),
-        "leaky_relu": lambda x: functional.leaky_relu(x, 0.01, inplace=True),
-        "silu": lambda x: functional.silu(x, inplace=True),
+        "relu": torch.relu_ if inplace else torch.relu,
+        "relu6": lambda x: functional.relu6(x, inplace=inplace),
+        "leaky_relu": lambda x: functional.leaky_relu(x, 0.01, inplace=inplace),
+        "silu": lambda x: functional.silu(x, inplace=inplace),
         "gelu": functional.gelu,
-        "sigmoid": torch.sigmoid_,
-        "tanh": torch.tanh_,
-        "hardswish": lambda x: functional.hardswish(x, inplace=True),
+        "sigmoid": torch.sigmoid_ if inplace else torch.sigmoid,
+        "tanh": torch.tanh_ if inplace else torch.tanh,
+        "hardswish": lambda x: functional.hardswish(x, inplace=inplace),
     }
     if name not in known:
         raise NotImplementedError(f"activation {name!r} has no counterpart here; there are {', '.join(known)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -14,17 +15,37 @@ from polyconv.run.problem import Array
 
 def by_definition(case: Case, x: Array, weights: Sequence[Weights]) -> Array:
     """The case's answer in float64, as (batch, channels, *spatial)."""
-    y = x.astype(np.float64)
-    for step, (weight, bias) in zip(case.steps, weights, strict=True):
-        y = _apply(step, y, weight)
+
+    def apply(number: int, step: Step, inputs: list[Array]) -> Array:
+        weight, bias = weights[number]
+        y = _plain(step, inputs, weight)
         if bias is not None:
-            y = y + bias.astype(np.float64).reshape(-1, *(1,) * len(step.kernel))
-        if step.activation is not None:
-            y = reference.ACTIVATIONS[step.activation](y)
+            y = y + _per_channel(bias, step)
+        return y if step.activation is None else reference.ACTIVATIONS[step.activation](y)
+
+    y: Array = case.evaluate(x.astype(np.float64), apply)
     return y
 
 
-def _apply(step: Step, x: Array, weight: Array | None) -> Array:
+def _per_channel(array: Array, step: Step) -> Array:
+    return array.astype(np.float64).reshape(-1, *(1,) * len(step.kernel))
+
+
+def _plain(step: Step, inputs: list[Array], weight: Array | None) -> Array:
+    """A step without its bias and activation."""
+    x = inputs[0]
+    if step.is_conv or step.is_pool:
+        return _windowed(step, x, weight)
+    if step.op == "add":
+        return reduce(np.add, inputs)
+    if step.op == "concat":
+        return np.concatenate(inputs, 1)
+    if step.op == "upsample":
+        return reference.upsample(x, step.stride)
+    return x if weight is None else x * _per_channel(weight, step)
+
+
+def _windowed(step: Step, x: Array, weight: Array | None) -> Array:
     window: dict[str, Any] = {"stride": step.stride, "padding": step.padding, "out_size": step.out_size}
     if step.op == "avg_pool":
         return reference.avg_pool(x, step.kernel, **window, count_include_pad=step.count_include_pad)
