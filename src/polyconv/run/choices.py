@@ -18,6 +18,7 @@ from polyconv.run.problem import Problem
 FORMAT = 1
 MAX_ENTRIES = 64  # shapes of one problem; measured ones are kept longest
 ONCE = " once"  # ends the names of shapes whose weights are packed at each call
+FAR = " far"  # and of those whose weights come from memory
 
 
 class Choice(NamedTuple):
@@ -71,15 +72,17 @@ def _choice(algorithm: str, tile: str, threads: str, seconds: str, measured: str
     return choice
 
 
-def for_calls(known: dict[str, Choice], *, once: bool) -> dict[str, Choice]:
-    """What of the remembered holds for layers whose weights stay; or for calls that each pack their own (``once``).
+def for_calls(known: dict[str, Choice], ending: str = "") -> dict[str, Choice]:
+    """What of the remembered holds for layers whose weights stay and are near, `FAR`, or packed for each call (`ONCE`).
 
-    What was measured holds for both, though it was measured without packing.
+    What was measured without packing holds with it as well.
     """
-    if not once:
-        return {shape: one for shape, one in known.items() if not shape.endswith(ONCE)}
-    own = {shape: one for shape, one in known.items() if shape.endswith(ONCE)}
-    return own | {shape + ONCE: one for shape, one in known.items() if one.measured}
+    if not ending:
+        return {shape: one for shape, one in known.items() if not shape.endswith((ONCE, FAR))}
+    own = {shape: one for shape, one in known.items() if shape.endswith(ending)}
+    if ending != ONCE:
+        return own
+    return own | {shape + ONCE: one for shape, one in for_calls(known).items() if one.measured}
 
 
 def remember(problem: Problem, target: Target, shape: str, choice: Choice) -> bool:

@@ -46,6 +46,8 @@ SAVED = 0.08  # of a network's time
 LEAST_LAYERS = 3  # with weights
 FLOPS, BYTES, TURNED_BYTES, CALL_SECONDS = 400e9, 50e9, 45e9, 2e-6  # a second: about, to weigh one against the other
 
+FAR_BYTES = 32 << 20  # weights of a network: of more, no cache is counted on to hold a layer's until its next call
+
 Step = Callable[..., Array]  # takes the outputs of the nodes it reads
 
 
@@ -108,6 +110,7 @@ class Model:
         self.dtype = next((array.dtype for array in arrays.values()), None)
         self._fused = _fuse(network, arrays)
         self._last_use = _last_uses(self._fused)
+        self._far = sum(fused.weight.nbytes for fused in self._fused if fused.weight is not None) > FAR_BYTES
         self._fusing = fusing()
         self._sequences = [] if self._fusing == "off" else _sequences(self._fused)
         self._is_chain = all(fused.node.inputs == (index - 1,) for index, fused in enumerate(self._fused))
@@ -393,7 +396,8 @@ class Model:
         found = self._prepared.get(key)
         if found is None:
             problem = problem_of(layer, in_shape[0], len(in_shape) - 1, dtype.name, self.layout)
-            found = self._prepared[key] = engine_for(problem).prepare(problem, fused.weight, fused.bias)
+            engine = engine_for(problem)
+            found = self._prepared[key] = engine.prepare(problem, fused.weight, fused.bias, far=self._far)
         return found
 
     def _plain(self, fused: _Fused, batch: int, in_shapes: Sequence[Sizes], dtype: np.dtype[Any]) -> Step:

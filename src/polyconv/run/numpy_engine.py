@@ -26,7 +26,7 @@ class NumpyEngine:
     def __init__(self, why: str = "") -> None:
         self.why = why
 
-    def prepare(self, problem: Problem, weight: Array | None, bias: Array | None) -> Prepared:
+    def prepare(self, problem: Problem, weight: Array | None, bias: Array | None, *, far: bool = False) -> Prepared:
         """Keep private copies of the weights."""
         return _Numpy(problem, self.why, *(None if a is None else np.array(a, order="C") for a in (weight, bias)))
 

@@ -26,6 +26,7 @@ from polyconv.run.cpu.algorithms.record import (
     Schedule,
     Sizes,
     allowance,
+    from_memory,
     in_words,
     keeps_to_memory,
     least_seconds,
@@ -84,8 +85,12 @@ class CompiledEngine:
                 return None
         return "; ".join(f"{name}: {algorithms.algorithm(name).fits(problem, target)}" for name in self.names)
 
-    def prepare(self, problem: Problem, weight: Array | None, bias: Array | None) -> CompiledLayer:
+    def prepare(
+        self, problem: Problem, weight: Array | None, bias: Array | None, *, far: bool = False
+    ) -> CompiledLayer:
         """A layer ready to run; its weights are copied, and packed when the first call has chosen an algorithm.
+
+        With ``far`` the algorithm is chosen for weights that come from memory at each call.
 
         Raises:
             ValueError: no algorithm computes this problem.
@@ -93,9 +98,10 @@ class CompiledEngine:
         obstacle = self.why_not(problem)
         if obstacle is not None:
             raise ValueError(f"no algorithm computes {problem}: {obstacle}.")
-        known = choices.for_calls(self._recall(problem), once=False) if self._is_free else None
+        ending = choices.FAR if far else ""
+        known = choices.for_calls(self._recall(problem), ending) if self._is_free else None
         threads = self.threads or pool.threads()
-        return CompiledLayer(problem, self.candidates, self._target(), threads, weight, bias, known)
+        return CompiledLayer(problem, self.candidates, self._target(), threads, weight, bias, known, far=far)
 
     def prepare_once(self, problem: Problem) -> OneCallLayer:
         """The problem for calls that each bring their weights.
@@ -106,7 +112,7 @@ class CompiledEngine:
         obstacle = self.why_not(problem)
         if obstacle is not None:
             raise ValueError(f"no algorithm computes {problem}: {obstacle}.")
-        known = choices.for_calls(self._recall(problem), once=True) if self._is_free else None
+        known = choices.for_calls(self._recall(problem), choices.ONCE) if self._is_free else None
         threads = self.threads or pool.threads()
         return OneCallLayer(problem, self.candidates, self._target(), threads, None, None, known)
 
@@ -172,8 +178,12 @@ class CompiledLayer:
         weight: Array | None,
         bias: Array | None,
         known: dict[str, Choice] | None = None,
+        *,
+        far: bool = False,
     ) -> None:
-        self.problem, self.target, self.threads = problem, target, threads
+        self.problem, self.target, self.threads, self.far = problem, target, threads, far
+        if far:
+            self.ending = choices.FAR
         self._dtype = problem.numpy_dtype()
         self._candidates = candidates
         self._known = known  # remembered choices; None where the choice is forced, and nothing is remembered
@@ -219,6 +229,7 @@ class CompiledLayer:
         memory = in_words(plan.schedule.memory(plan.threads))
         reason = plan.schedule.reason if isinstance(plan.schedule.reason, str) else plan.schedule.reason()
         how = "measured" if plan.measured else "expected"
+        reason += "; its weights come from memory" if self.far and self.problem.weight_shape() else ""
         return (
             f"{plan.algorithm.name} {plan.tile}, {plan.threads} thread(s), {memory} of workspace, "
             f"{how} {plan.seconds * 1e6:.0f} us: {reason}"
@@ -316,7 +327,7 @@ class CompiledLayer:
         if strides:  # where an axis has one element, any stride says the same
             pairs = zip(shape, strides, elements, strict=True)
             elements = tuple([stride // item if length > 1 else dense for length, stride, dense in pairs])
-        given = Sizes(shape[0], in_size, padding, out_size, elements)
+        given = Sizes(shape[0], in_size, padding, out_size, elements, far=self.far)
         algorithm, tile, threads, seconds, measured, schedule = self.choose(given)
         if threads > 1:
             pool.rouse(threads)  # while the rest is planned
@@ -341,15 +352,15 @@ class CompiledLayer:
         if self._known is None:  # the algorithm was asked for by name
             return None
         problem = replace(self.problem, layout="channels_last")
-        known = choices.for_calls(choices.recall(problem, self.target), once=False)
-        layer = CompiledLayer(problem, self._candidates, self.target, self.threads, None, None, known)
+        known = choices.for_calls(choices.recall(problem, self.target), self.ending)
+        layer = CompiledLayer(problem, self._candidates, self.target, self.threads, None, None, known, far=self.far)
         layer._weight, layer._bias = self._weight, self._bias
         return layer
 
     def sizes(self, in_shape: tuple[int, ...], padding: Pads, out_size: tuple[int, ...]) -> Sizes:
         """The run-time facts of a contiguous input."""
         in_size = in_shape[1:-1] if self.problem.layout == "channels_last" else in_shape[2:]
-        return Sizes(in_shape[0], in_size, padding, out_size, _dense_strides(in_shape))
+        return Sizes(in_shape[0], in_size, padding, out_size, _dense_strides(in_shape), far=self.far)
 
     def shape_key(self, in_shape: tuple[int, ...], padding: Pads, out_size: tuple[int, ...]) -> str:
         """What a choice for this shape is remembered under."""
@@ -422,14 +433,15 @@ class CompiledLayer:
         """Seconds of each on one thread; with ``bounds``, for direct ones a lower bound where that is too slow."""
         problem, target, least, costs = self.problem, self.target, inf, [inf] * len(ways)
         for direct in (False, True):
-            bound = least_seconds(problem, target, sizes) if bounds and least < inf else 0.0
+            fetching = from_memory(problem) if direct and sizes.far else 0.0
+            bound = least_seconds(problem, target, sizes) + fetching if bounds and least < inf else 0.0
             for number, (asked, tile) in enumerate(ways):
                 if asked.direct is not direct:
                     continue
                 if bound > least:
                     costs[number] = bound
                     continue
-                cost = asked.cost(problem, tile, target, sizes, 1)
+                cost = asked.cost(problem, tile, target, sizes, 1) + fetching
                 costs[number] = cost = cost if self.packs_once else cost + self.packing(asked, tile)
                 if not direct and cost < least:
                     least = cost
@@ -608,7 +620,7 @@ class OneCallLayer(CompiledLayer):
 
 def _contiguous(sizes: Sizes, shape: tuple[int, ...]) -> Sizes:
     """The same sizes for a contiguous copy of the input."""
-    return Sizes(sizes.batch, sizes.in_size, sizes.padding, sizes.out_size, _dense_strides(shape))
+    return sizes._replace(x_strides=_dense_strides(shape), plane=0)
 
 
 def _dense_strides(shape: tuple[int, ...]) -> tuple[int, ...]:

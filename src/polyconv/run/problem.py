@@ -110,6 +110,6 @@ class Engine(Protocol):
 
     name: str
 
-    def prepare(self, problem: Problem, weight: Array | None, bias: Array | None) -> Prepared:
-        """Pack the weights of a problem for repeated calls."""
+    def prepare(self, problem: Problem, weight: Array | None, bias: Array | None, *, far: bool = False) -> Prepared:
+        """Pack the weights of a problem for repeated calls; ``far``: they will come from memory each time."""
         ...

@@ -42,7 +42,12 @@ class Timing:
 
 
 def time_calls(
-    call: Callable[[], Any], *, budget_s: float = 0.1, min_samples: int = 1, max_samples: int = 2000
+    call: Callable[[], Any],
+    *,
+    budget_s: float = 0.1,
+    min_samples: int = 1,
+    max_samples: int = 2000,
+    before: Callable[[], Any] | None = None,
 ) -> list[float]:
     """Time a callable: one call or more to warm up, then samples until the time is spent.
 
@@ -51,6 +56,7 @@ def time_calls(
         budget_s: seconds to spend on samples. A call longer than this is timed ``min_samples`` times.
         min_samples: samples taken whatever they cost.
         max_samples: samples after which the timing ends early.
+        before: what to do before each sample, which then is one call; it is not timed, but spends the time as well.
 
     Returns:
         Seconds per call, one number for each sample.
@@ -66,13 +72,15 @@ def time_calls(
             f"got budget_s={budget_s}, min_samples={min_samples}, max_samples={max_samples}"
         )
     once = _warm(call, budget_s / 5)
-    inner = max(1, round(_SHORTEST_SAMPLE / max(once, 1e-9))) if once < _SHORTEST_SAMPLE / 2 else 1
+    inner = max(1, round(_SHORTEST_SAMPLE / max(once, 1e-9))) if once < _SHORTEST_SAMPLE / 2 and not before else 1
     samples: list[float] = []
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         end = time.perf_counter() + budget_s
         while len(samples) < min_samples or (len(samples) < max_samples and time.perf_counter() < end):
+            if before:
+                before()
             samples.append(_sample(call, inner))
     finally:
         if was_enabled:

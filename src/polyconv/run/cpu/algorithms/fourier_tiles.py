@@ -300,7 +300,7 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     _, rounds = rounds_of(shape, tiles)
     products = tiles * shape.frequencies * 4 * shape.depth * shape.blocks / (0.94 * target.vector_rate)
     weights = 4 * 2 * shape.frequencies * shape.depth * shape.blocks * shape.lanes
-    if weights <= min(FEW_WEIGHTS, target.l3_bytes // 2):  # read beside the products
+    if not sizes.far and weights <= min(FEW_WEIGHTS, target.l3_bytes // 2):  # read beside the products
         products = max(products, rounds * weights / (60e9 if weights <= 2 * target.l2_bytes else 25e9))
     else:
         products += rounds * weights / 12e9

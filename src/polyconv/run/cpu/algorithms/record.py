@@ -27,7 +27,9 @@ To write one (see ``dense.py`` for an example):
    at hand. The default is that all do.
 12. ``direct`` is False for algorithms that transform their arrays, and need room for what they transformed. How much
    memory either kind may take says `keeps_to_memory`, which the engine asks. Where one that transforms takes less than
-   `least_seconds`, the direct ones are not asked for their ``cost``, which never is less than that.
+   `least_seconds`, the direct ones are not asked for their ``cost``, which never is less than that. Where weights come
+   from memory (`Sizes.far`) the engine adds `from_memory` to a direct one's cost; others count it themselves, since
+   their weights are more, and are read beside their products or not.
 
 The first four words of ``args`` are always x, packed weights, out and workspace (pointers, filled in at each call by
 the engine); what follows is the algorithm's own: integers, and pointers to tables kept alive in ``Schedule.tables``.
@@ -50,6 +52,7 @@ from polyconv.run.problem import Array, Pads, Problem
 
 ALIGNMENT = 64
 Table: TypeAlias = "array[int] | array[float]"  # numbers that a kernel reads, at an address that stays
+FROM_MEMORY = 15e9  # bytes of weights a second that a core reads from memory, with others doing the same
 COPYING = 0.8e-9  # seconds a weight, where packing puts weights in another order
 FIXED_WORDS = ("x: ptr", "packed: ptr", "out: ptr", "workspace: ptr")
 
@@ -63,6 +66,7 @@ class Sizes(NamedTuple):
     out_size: tuple[int, ...]
     x_strides: tuple[int, ...]
     plane: int = 0  # channels_first: elements between the output's channels; 0 where their planes follow one another
+    far: bool = False  # the weights come from memory: between two calls others pass through the caches
 
     @property
     def out_plane(self) -> int:
@@ -164,6 +168,12 @@ def alike(tile: Any) -> Hashable:
 def copying(problem: Problem, tile: Any, target: Target) -> float:
     """Seconds to put the weights in another order."""
     return COPYING * prod(problem.weight_shape() or (0,))
+
+
+@lru_cache(maxsize=256)
+def from_memory(problem: Problem) -> float:
+    """Seconds of one core to read the weights as they are from memory, which a direct algorithm does not hide."""
+    return prod(problem.weight_shape() or (0,)) * problem.itemsize / FROM_MEMORY
 
 
 def shape_of(problem: Problem, sizes: Sizes) -> tuple[int, ...]:

@@ -25,6 +25,7 @@ from polyconv.run.cpu.algorithms import winograd_tiles
 from polyconv.run.cpu.algorithms.blocks import Blocks, cut
 from polyconv.run.cpu.algorithms.record import (
     FIXED_WORDS,
+    FROM_MEMORY,
     Algorithm,
     Phase,
     Schedule,
@@ -377,6 +378,8 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     loads = 1.15 * (problem.out_channels / PAIR + blocks.count)
     products = vectors * shape.points * shape.depth * max(problem.out_channels, loads) / (PRODUCTS * target.vector_rate)
     reading = rows * work.segments * shape.u_bytes / READING if shape.u_bytes > target.l2_bytes // 2 else 0.0
+    if sizes.far:
+        reading = max(reading, max(threads, 2) * shape.u_bytes / FROM_MEMORY)  # each thread reads all
     moving = vectors * shape.points * (TRANSFORM * shape.depth + INVERSE * problem.out_channels)
     return winograd_tiles.beside_exact(problem, 1.15 * (max(products, reading) + moving), threads)
 

@@ -15,7 +15,7 @@ import numpy as np
 from polyconv.geometry import product
 from polyconv.run.cpu.algorithms.blocks import CACHE_LINE, Blocks, cut, taps_first
 from polyconv.run.cpu.algorithms.cook_toom import ShortConvolution, kernel_matrix, short_convolution
-from polyconv.run.cpu.algorithms.record import Sizes, aligned, ceil_div
+from polyconv.run.cpu.algorithms.record import FROM_MEMORY, Sizes, aligned, ceil_div
 from polyconv.run.cpu.algorithms.tiles import tile_counts
 from polyconv.run.cpu.target import Target
 from polyconv.run.problem import Array, Problem
@@ -45,6 +45,7 @@ KEPT = (
 )
 SHORT_SUM = 60  # terms more that a sum of theirs takes the time of
 UNUSUAL = 1.15  # times as fast as the usual tile must another be: it is more code, for which a next size would wait
+UNUSUAL_FAR = 1.05  # the same where weights come from memory
 WORTH = 10e-6  # seconds a call must save before exactness on integers is given up
 
 
@@ -350,12 +351,20 @@ def _block(tiles: int, run: int, most: int, share: int) -> int:
 
 
 def _model(
-    shape: Shape, target: Target, rate: float, tiles: int, block: int, chunk: int, together: int, threads: int
+    shape: Shape,
+    target: Target,
+    rate: float,
+    tiles: int,
+    block: int,
+    chunk: int,
+    together: int,
+    threads: int,
+    far: bool = False,
 ) -> tuple[float, int]:
     """Seconds of the thread that has most to do, and bytes of V and M.
 
-    What is read again is read from beyond the L2 as far as it and what is read in between do not fit there. Called for
-    every way at every new size: plain arithmetic.
+    What is read again is read from beyond the L2 as far as it and what is read in between do not fit there; where
+    weights are ``far``, once from memory. Called for every way at every new size: plain arithmetic.
     """
     most, points = int(SHARE_OF_L2 * target.l2_bytes), shape.points
     mine = -(-(-(-tiles // block) * -(-shape.count // chunk)) // threads)
@@ -370,8 +379,8 @@ def _model(
     missing = (again if again < u else u) if again > 0 else 0
     if over > 0:
         missing += passes * ((v if v < over else over) + 3 * (m if m < over else over))
-    far = target.l3_bytes if target.l3_bytes < FAR else FAR
-    slower = (shape.u_bytes - far) / (0.4 * far)
+    held = target.l3_bytes if target.l3_bytes < FAR else FAR
+    slower = (shape.u_bytes - held) / (0.4 * held)
     reading = missing / READING * (1 if slower < 0 else 1 + slower if slower < 1 else 2)
     moving = block * points * (TRANSFORM * shape.row / shape.lanes * clusters + INVERSE * vectors)
     borders = 0.0
@@ -382,7 +391,12 @@ def _model(
     if v > most:
         moving += 3 * clusters * (v - most) / READING  # fetched to be written, written, read
     more, less = (multiplying, reading) if multiplying > reading else (reading, multiplying)
-    return mine * (ITEM + more + UNHIDDEN * less + moving) + borders, v + m
+    each, later = more + UNHIDDEN * less, 0.0
+    if far:  # the first item of a chunk reads its weights from memory, those after it find them nearer
+        fetching = max(reading, u / FROM_MEMORY)
+        first = max(multiplying, fetching) + UNHIDDEN * min(multiplying, fetching)
+        later = (first - each) * -(-mine // -(-tiles // block))
+    return mine * (ITEM + each + moving) + later + borders, v + m
 
 
 def _cut(shape: Shape, tiles: int, block: int, chunk: int, together: int, seconds: float = 0.0) -> Cut:
@@ -407,17 +421,26 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     several, shape = max(threads, 2), shape_of_tiles(problem, tile, target)
     tiles = sizes.batch * product(tile_counts(shape.outputs, problem.dilation, sizes.out_size))
     if shape.usual == tile:
-        seconds = cut_work(shape, target, tiles, 1, several).seconds * several
+        seconds = _seconds(shape, target, tiles, several, sizes.far)
     else:
         usual = shape_of_tiles(problem, shape.usual, target)
         count = sizes.batch * product(tile_counts(usual.outputs, problem.dilation, sizes.out_size))
-        usually = cut_work(usual, target, count, 1, several).seconds * several
-        seconds = _least_seconds(shape, target, tiles)
-        if usually >= UNUSUAL * seconds:
-            seconds = cut_work(shape, target, tiles, 1, several).seconds * several
-        if usually < UNUSUAL * seconds:
+        usually = _seconds(usual, target, count, several, sizes.far)
+        seconds, better = _least_seconds(shape, target, tiles), UNUSUAL_FAR if sizes.far else UNUSUAL
+        if usually >= better * seconds:
+            seconds = _seconds(shape, target, tiles, several, sizes.far)
+        if usually < better * seconds:
             seconds = 1.001 * usually  # not instead of it
     return beside_exact(problem, seconds, threads)
+
+
+def _seconds(shape: Shape, target: Target, tiles: int, threads: int, far: bool) -> float:
+    """Of all threads together, with the work cut as it is for weights that are near."""
+    work = cut_work(shape, target, tiles, 1, threads)
+    if not far:
+        return work.seconds * threads
+    rate, ways = PRODUCTS * target.vector_rate, (work.block, work.chunk, work.together)
+    return _model(shape, target, rate, tiles, *ways, threads, far=True)[0] * threads
 
 
 def beside_exact(problem: Problem, seconds: float, threads: int) -> float:
