@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
+from itertools import product
 from typing import Any
 
 from benchmarks.environments import ROOT
@@ -21,14 +23,15 @@ FIRST_CALLS = (
     ("conv 3x3x3 32 padding 1 nobias", (1, 32, 8, 28, 28)),
     ("maxpool 3x3 stride 2 padding 1", (1, 64, 112, 112)),
 )
-NEW_SIZES = ("conv 3x3 32 same nobias", (1, 32), ((16, 16), (17, 23), (40, 31), (56, 56), (63, 65), (9, 90), (71, 13)))
+NEW_SIZES = ("conv 3x3 32 same nobias", (1, 32))
+GAPS = {"apart": 0.05, "in_a_row": 0.0}  # seconds of calls of the size before, until the next
 TINY = ("conv 3x3 8 same nobias", (1, 8, 8, 8))
 STEADY = (("conv 3x3 8 same relu", (1, 8, 8, 8)), ("conv 3x3 64 same | maxpool 2x2", (1, 16, 20, 20)))
 
 
 def measure(calls: int = 100_000) -> dict[str, Any]:
     """All of it, each in a fresh process; seconds and bytes, by layout where it matters."""
-    found: dict[str, Any] = {"first_call": [], "new_size": {}, "in_a_row": {}, "tiny": {}}
+    found: dict[str, Any] = {"first_call": [], "new_size": [], "tiny": {}}
     with tempfile.TemporaryDirectory(prefix="polyconv-bench-") as cache:  # leaves bytecode behind, as installing does
         probe("first_call", {"notation": TINY[0], "shape": TINY[1], "layout": "channels_last"}, cache)
     for layout in ("channels_last", "channels_first"):
@@ -37,13 +40,19 @@ def measure(calls: int = 100_000) -> dict[str, Any]:
                 job = {"notation": notation, "shape": shape, "layout": layout}
                 cold, cached = (probe("first_call", job, cache) for _ in range(2))
             found["first_call"].append({**job, "cold": cold, "cached": cached})
-        notation, start, sizes = NEW_SIZES
-        job = {"notation": notation, "start": start, "sizes": sizes, "layout": layout}
-        found["new_size"][layout] = probe("new_sizes", job)
-        found["in_a_row"][layout] = probe("new_sizes_in_a_row", job)
+        for library, (gap, seconds) in product(("polyconv", "torch"), GAPS.items()):
+            facts = {"notation": NEW_SIZES[0], "start": NEW_SIZES[1], "layout": layout, "library": library}
+            rows = probe("new_sizes", {**facts, "sizes": new_sizes(), "gap_s": seconds})
+            found["new_size"].append({**facts, "gap": gap, "rows": rows})
         found["tiny"][layout] = probe("tiny", {"notation": TINY[0], "shape": TINY[1], "layout": layout})
     found["memory"] = probe("memory", {"layers": STEADY, "calls": calls})
     return found
+
+
+def new_sizes(count: int = 60) -> list[tuple[int, int]]:
+    """Pictures of 9 to 71 positions a side, none twice; the same ones each time."""
+    every = [(height, width) for height in range(9, 72) for width in range(9, 72)]
+    return random.Random(0).sample(every, count + 1)
 
 
 def probe(name: str, job: dict[str, Any], cache: str | None = None) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,47 +30,67 @@ def first_call(job: dict[str, Any]) -> dict[str, float]:
 
 
 def new_sizes(job: dict[str, Any]) -> list[dict[str, Any]]:
-    """For each spatial size: its first call, and the low percentile of later ones."""
-    import numpy as np
+    """For each spatial size: its first call, and the low percentile of later ones, which last ``gap_s`` each time.
 
-    import polyconv as pc
+    Without a gap one size follows another at once: what planning left in the caches is still there.
+    """
     from polyconv.run.bench.timing import Timing, time_calls
 
-    net = pc.network(job["notation"])
-    batch, channels = job["start"]
-    model = net.bind(net.weights(in_channels=channels), layout=job["layout"])
-    rows = []
-    for size in job["sizes"]:
-        x = _in_layout(np.ones((batch, channels, *size), np.float32), job["layout"])
+    run, make = _NEW_SIZES[job["library"]](job)
+    inputs = [make(size) for size in job["sizes"]]
+    rows: list[dict[str, Any]] = []
+
+    def later(number: int) -> None:
+        low = Timing(tuple(time_calls(lambda: run(inputs[number]), budget_s=job["gap_s"] or 0.02))).low
+        rows[number] |= {"later_s": low, "extra_s": rows[number]["first_s"] - low}
+
+    for number, (size, x) in enumerate(zip(job["sizes"], inputs, strict=True)):
         start = time.perf_counter()
-        model(x)
-        first = time.perf_counter() - start
-        later = Timing(tuple(time_calls(lambda x=x: model(x), budget_s=0.05))).low
-        rows.append({"size": size, "first_s": first, "later_s": later, "extra_s": first - later})
+        run(x)
+        rows.append({"size": size, "first_s": time.perf_counter() - start})
+        if job["gap_s"]:
+            later(number)
+    if not job["gap_s"]:
+        for number in range(len(rows)):
+            later(number)
     return rows[1:]  # the first size also pays for the layer itself
 
 
-def new_sizes_in_a_row(job: dict[str, Any]) -> list[dict[str, Any]]:
-    """The same where one size follows another at once: what planning left in the caches is still there."""
+def _polyconv_sizes(job: dict[str, Any]) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """The layer in polyconv, and what makes its input of a size."""
     import numpy as np
 
     import polyconv as pc
-    from polyconv.run.bench.timing import Timing, time_calls
 
-    net = pc.network(job["notation"])
-    batch, channels = job["start"]
+    net, (batch, channels) = pc.network(job["notation"]), job["start"]
     model = net.bind(net.weights(in_channels=channels), layout=job["layout"])
-    inputs = [_in_layout(np.ones((batch, channels, *size), np.float32), job["layout"]) for size in job["sizes"]]
-    firsts = []
-    for x in inputs:
-        start = time.perf_counter()
-        model(x)
-        firsts.append(time.perf_counter() - start)
-    rows = []
-    for size, x, first in zip(job["sizes"], inputs, firsts, strict=True):
-        later = Timing(tuple(time_calls(lambda x=x: model(x), budget_s=0.05))).low
-        rows.append({"size": size, "first_s": first, "later_s": later, "extra_s": first - later})
-    return rows[1:]
+    return model, lambda size: _in_layout(np.ones((batch, channels, *size), np.float32), job["layout"])
+
+
+def _torch_sizes(job: dict[str, Any]) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """The same in PyTorch: a functional call under inference mode, weights and input in the layout's memory format."""
+    import torch
+
+    import polyconv as pc
+    from polyconv.run.bench.case import case_of
+    from polyconv.run.cpu.cores import threads_allowed
+
+    batch, channels = job["start"]
+    (step,) = case_of(job["notation"], (batch, channels, *job["sizes"][0])).steps
+    memory = torch.channels_last if job["layout"] == "channels_last" else torch.contiguous_format
+    (array,) = pc.network(job["notation"]).weights(in_channels=channels).values()
+    weight = torch.from_numpy(array).contiguous(memory_format=memory)
+    torch.set_num_threads(threads_allowed())
+    pad = [before for before, _ in step.padding]
+
+    def run(x: Any) -> Any:
+        with torch.inference_mode():
+            return torch.conv2d(x, weight, None, step.stride, pad)
+
+    return run, lambda size: torch.ones(batch, channels, *size).contiguous(memory_format=memory)
+
+
+_NEW_SIZES = {"polyconv": _polyconv_sizes, "torch": _torch_sizes}
 
 
 def tiny(job: dict[str, Any]) -> dict[str, float]:

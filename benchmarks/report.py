@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from benchmarks import chart, tables
@@ -18,6 +17,7 @@ PLACES = {
     "others": "Other layers, to guard against tuning to the suite",
     "networks": "Whole networks",
 }
+GAP_WORDS = {"apart": "50 ms of calls between sizes", "in_a_row": "one size after another"}
 METHOD = """\
 Printed by `scripts/bench`, which installs the peers into environments of its own; `scripts/bench --report` writes this
 page from the results. float32, {threads} threads for every library.
@@ -101,27 +101,30 @@ def extras_table(extras: dict[str, Any]) -> str:
         for row in extras["first_call"]
     ]
     head = ["first call in a fresh process", "cold, ms", "code cached, ms"]
-    sizes = [row["extra_s"] for rows in extras["new_size"].values() for row in rows]
     marks = extras["memory"]["marks"]
     layers = "; ".join(f"{layout} {timing['low_s'] * 1e6:.1f} µs" for layout, timing in extras["tiny"].items())
     resident = ", ".join(f"{mark['peak'] / 2**20:.1f} MiB after {mark['calls']:,}" for mark in marks)
     return "\n\n".join(
         [
             tables.markdown(head, lines),
-            f"A new spatial size costs {median(sizes) * 1e6:.0f} µs over its arithmetic where 50 ms of other calls "
-            f"pass between sizes (median of {len(sizes)}; highest {max(sizes) * 1e6:.0f} µs){_in_a_row(extras)}.",
+            _new_sizes(extras["new_size"]),
             f"A call of a tiny layer (3x3, 8 to 8 channels, 8x8): {layers}.",
             f"Peak resident memory over many calls: {resident}.",
         ]
     )
 
 
-def _in_a_row(extras: dict[str, Any]) -> str:
-    """The end of the sentence about new sizes; results of older versions have none."""
-    sizes = [row["extra_s"] for rows in extras.get("in_a_row", {}).values() for row in rows]
-    if not sizes:
-        return ""
-    return f", and {median(sizes) * 1e6:.0f} µs where sizes follow each other (highest {max(sizes) * 1e6:.0f} µs)"
+def _new_sizes(found: Sequence[dict[str, Any]]) -> str:
+    """What the first call of a spatial size costs over a later one, as a table beside PyTorch."""
+    lines = []
+    for one in found:
+        extra = sorted(row["extra_s"] * 1e6 for row in one["rows"])
+        shares = (extra[round(share * (len(extra) - 1))] for share in (0.1, 0.5, 0.9))
+        library = "PyTorch" if one["library"] == "torch" else one["library"]
+        lines.append([f"{library}, {one['layout']}, {GAP_WORDS[one['gap']]}", *(f"{value:.0f}" for value in shares)])
+    head = ["first call of a size over a later one, µs", "10 %", "median", "90 %"]
+    note = f"`{found[0]['notation']}`, {len(found[0]['rows'])} sizes of 9 to 71 positions a side, in a fresh process."
+    return f"{tables.markdown(head, lines)}\n\n{note}"
 
 
 def publish(results: Results, folder: Path = DOCS) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import itertools
 import json
 import os
 import stat
@@ -588,12 +589,19 @@ def test_probes_run_in_a_process_of_their_own(tmp_path: Path) -> None:
     first = extras.probe("first_call", small, str(tmp_path))
     assert 0 < first["second_s"] < first["first_s"]
     sizes = [(8, 8), (9, 5), (3, 11)]
-    rows = extras.probe("new_sizes", {**small, "start": (1, 4), "sizes": sizes})
-    in_a_row = extras.probe("new_sizes_in_a_row", {**small, "start": (1, 4), "sizes": sizes})
-    assert [row["size"] for row in in_a_row] == [row["size"] for row in rows]
-    assert all(row["first_s"] > 0 and row["later_s"] > 0 for row in in_a_row)
-    assert [tuple(row["size"]) for row in rows] == sizes[1:]
-    assert all(row["extra_s"] == row["first_s"] - row["later_s"] for row in rows)
+    libraries = ["polyconv", *(["torch"] if "torch" in available() else [])]
+    found = []
+    for library, (gap, seconds) in itertools.product(libraries, (("apart", 0.002), ("in_a_row", 0.0))):
+        job = {**small, "start": (1, 4), "sizes": sizes, "library": library, "gap_s": seconds}
+        rows = extras.probe("new_sizes", job)
+        assert [tuple(row["size"]) for row in rows] == sizes[1:]
+        assert all(row["first_s"] > 0 and row["later_s"] > 0 for row in rows)
+        assert all(row["extra_s"] == row["first_s"] - row["later_s"] for row in rows)
+        found.append({**job, "gap": gap, "rows": rows})
+    table = report._new_sizes(found)
+    assert "polyconv, channels_last, one size after another" in table
+    assert "2 sizes of 9 to 71" in table
+    assert len(set(extras.new_sizes(50))) == 51
     memory = extras.probe("memory", {"layers": [(small["notation"], small["shape"])], "calls": 20})
     assert [mark["calls"] for mark in memory["marks"]] == [2, 10, 20]
     assert memory["growth"] >= 0
