@@ -50,6 +50,7 @@ from polyconv.run.problem import Problem
 
 MOST_PATCH = 64 << 10  # bytes of a patch
 LONG_ROW = 48  # terms of a kernel row from which on it has a loop of its own
+LONG_PIXEL = 8  # the same where the row is all there is: pointwise layers
 LONG_LINE = 4096  # positions of a picture up to which they are one row, where that is possible
 NAMES = (
     *FIXED_WORDS, "offsets: ptr", "patch_offsets: ptr", "tiles: ptr", "row_tiles", "pieces", "rows", "blocks",
@@ -79,7 +80,8 @@ def geometry(problem: Problem, tile: Tile, target: Target) -> Geometry:
     pitch = ceil_div(reach * channels, lanes) * lanes * item
     rows = prod(problem.kernel_size[:-1])
     sizes = (tile.positions, tile.positions // 2 + 1) if tile.positions > 3 else (tile.positions,)
-    follow = row_terms >= LONG_ROW and 1 in (problem.kernel_size[-1], problem.dilation[-1])
+    long = row_terms >= (LONG_PIXEL if problem.is_pointwise else LONG_ROW)
+    follow = long and 1 in (problem.kernel_size[-1], problem.dilation[-1])
     return Geometry(rows * row_terms, row_terms, problem.stride[-1] * channels, sizes, follow, pitch, rows * pitch)
 
 
