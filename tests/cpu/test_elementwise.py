@@ -9,6 +9,9 @@ import polyconv as pc
 from cpu.forced import TARGETS, guarded
 from polyconv.run.between import Expression, InNumPy, joining, pooling, repeating, step_for
 from polyconv.run.cpu import buffers, copying, elementwise, global_pooling, machine, pool
+from polyconv.run.cpu.emit import Value
+
+F32 = np.dtype("float32")
 
 SHAPES = [(1, 1, 1), (2, 3, 5), (1, 64, 9, 7), (3, 19, 31), (1, 5, 40, 41), (2, 130, 2, 3, 4), (0, 4, 5), (2, 3, 0)]
 EXPRESSIONS = [
@@ -96,6 +99,51 @@ def test_wrong_code_is_not_used(monkeypatch, tmp_path):
         step = step_for(Expression(2, activation="relu"), (1, 3, 4), np.dtype("float32"), "channels_first")
     assert str(step) == "one NumPy expression"
     elementwise._function.cache_clear()
+
+
+def half(real):
+    """A copy that stops half-way: of its arguments the last value is the length."""
+
+    def wrong(k, *given):
+        last = max(place for place, one in enumerate(given) if isinstance(one, Value))
+        real(k, *given[:last], given[last] // 2, *given[last + 1 :])
+
+    return wrong
+
+
+def other_kind(real):
+    return lambda kind, *rest: real("max" if kind == "avg" else "avg", *rest)
+
+
+WRONG = [
+    (copying, "_copy", half, "concat", lambda: joining([(1, 3, 4), (1, 2, 4)], F32, "channels_first")),
+    (copying, "_copy", half, "upsample", lambda: repeating((1, 4, 5, 3), (2, 1), F32, "channels_last")),
+    (copying, "_repeat", half, "upsample", lambda: repeating((1, 3, 4, 5), (1, 2), F32, "channels_first")),
+    (global_pooling, "emit", other_kind, "global pooling", lambda: pooling((1, 3, 4), "avg", F32, "channels_first")),
+    (global_pooling, "emit", other_kind, "global pooling", lambda: pooling((1, 4, 3), "max", F32, "channels_last")),
+]
+
+
+@pytest.mark.parametrize(("module", "name", "wrong", "what", "make"), WRONG)
+def test_wrong_copies_and_pools_are_not_used(module, name, wrong, what, make, monkeypatch, tmp_path):
+    monkeypatch.setenv("POLYCONV_CACHE_DIR", str(tmp_path))
+    for table in ("_recipes", "_loaded"):
+        monkeypatch.setattr(machine, table, {})
+    functions = (copying._concat_function, copying._repeat_function, global_pooling._function)
+    for function in functions:
+        function.cache_clear()
+    assert "compiled" in str(make())
+    for function in functions:
+        function.cache_clear()
+    monkeypatch.setattr(module, name, wrong(getattr(module, name)))
+    for table in ("_recipes", "_loaded"):
+        monkeypatch.setattr(machine, table, {})
+    monkeypatch.setenv("POLYCONV_CACHE_DIR", str(tmp_path / "other"))
+    with pytest.warns(RuntimeWarning, match=f"{what} runs in NumPy: .*{what} gives wrong results"):
+        step = make()
+    assert str(step) == "one NumPy expression"
+    for function in functions:
+        function.cache_clear()
 
 
 NETWORKS = [

@@ -5,7 +5,8 @@ import pytest
 
 import polyconv as pc
 from cpu.forced import TARGETS, guarded
-from polyconv.run.cpu import pool, turning
+from polyconv.run.cpu import machine, pool, turning
+from polyconv.run.cpu.emit import Kernel
 from polyconv.run.cpu.turning import turned
 
 SHAPES = [
@@ -31,6 +32,17 @@ def test_every_element_goes_to_its_place(shape, dtype, target, at_end, monkeypat
     assert np.array_equal(there(x), last)
     assert np.array_equal(turned(last.shape, x.dtype, "channels_first")(last), old)
     assert np.array_equal(x, old)
+    turning._function.cache_clear()
+
+
+def test_wrong_code_is_not_used(monkeypatch, tmp_path):
+    monkeypatch.setenv("POLYCONV_CACHE_DIR", str(tmp_path))
+    for table in ("_recipes", "_loaded"):
+        monkeypatch.setattr(machine, table, {})
+    monkeypatch.setattr(Kernel, "transpose", lambda self, tile: list(tile))
+    turning._function.cache_clear()
+    with pytest.raises(machine.WrongCode, match="turning a layout gives wrong results"):
+        turned((1, 20, 5, 7), np.dtype("float32"), "channels_last")
     turning._function.cache_clear()
 
 

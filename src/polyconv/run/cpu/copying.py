@@ -17,7 +17,7 @@ import numpy as np
 from polyconv.run.cpu import machine
 from polyconv.run.cpu.elementwise import along
 from polyconv.run.cpu.emit import Kernel, Value
-from polyconv.run.cpu.passes import BLOCK, Pass
+from polyconv.run.cpu.passes import BLOCK, Pass, proven
 from polyconv.run.cpu.target import Target, host
 from polyconv.run.problem import Array, Layout
 
@@ -93,6 +93,16 @@ def concat(
     shapes: Sequence[tuple[int, ...]], dtype: np.dtype[Any], layout: Layout, plainly: Callable[..., Array]
 ) -> Callable[..., Array]:
     """What puts the channels of arrays of these shapes side by side."""
+    return _concat(_concat_function(len(shapes), dtype.name), shapes, dtype, layout, plainly)
+
+
+def _concat(
+    function: machine.Function,
+    shapes: Sequence[tuple[int, ...]],
+    dtype: np.dtype[Any],
+    layout: Layout,
+    plainly: Callable[..., Array],
+) -> Pass:
     first, last = shapes[0], layout == "channels_last"
     total = sum(shape[-1 if last else 1] for shape in shapes)
     shape = (*first[:-1], total) if last else (first[0], total, *first[2:])
@@ -101,7 +111,6 @@ def concat(
     each = max(1, BLOCK // max(sum(lengths), 1))
     parts = max(1, sum(lengths) // BLOCK)
     items = -(-rows // each) * parts
-    function = _concat_function(len(shapes), dtype.name)
     words, moved = [*lengths, rows, each, parts], 2 * prod(shape) * dtype.itemsize
     return Pass(function, len(shapes), shape, dtype, items, words, moved, plainly, "one copy")
 
@@ -110,6 +119,18 @@ def repeat(
     shape: tuple[int, ...], scales: tuple[int, ...], dtype: np.dtype[Any], layout: Layout, plainly: Callable[..., Array]
 ) -> Callable[..., Array]:
     """What repeats the pixels of an array of this shape along up to three axes."""
+    function = _repeat_function((*(1,) * (3 - len(scales)), *scales), layout, dtype.name)
+    return _repeated(function, shape, scales, dtype, layout, plainly)
+
+
+def _repeated(
+    function: machine.Function,
+    shape: tuple[int, ...],
+    scales: tuple[int, ...],
+    dtype: np.dtype[Any],
+    layout: Layout,
+    plainly: Callable[..., Array],
+) -> Pass:
     last = layout == "channels_last"
     spatial, channels = (shape[1:-1], shape[-1]) if last else (shape[2:], shape[1])
     larger = tuple(size * scale for size, scale in zip(spatial, scales, strict=True))
@@ -117,7 +138,6 @@ def repeat(
     fill = (1,) * (3 - len(scales))
     depth, height, width = (*fill, *spatial)
     items = shape[0] * (1 if last else channels) * depth * height
-    function = _repeat_function((*fill, *scales), layout, dtype.name)
     moved = (prod(shape) + prod(out_shape)) * dtype.itemsize
     return Pass(function, 1, out_shape, dtype, items, [height, width, channels], moved, plainly, "one copy")
 
@@ -125,14 +145,29 @@ def repeat(
 @lru_cache(maxsize=64)
 def _concat_function(count: int, dtype: str) -> machine.Function:
     target, recipe = host(), f"concat\n{count}\n{dtype}"
-    code = machine.load_recipe(recipe, lambda: emit_concat(count, dtype, target), ("run0",), target, "concat")
-    return code["run0"]
+    shapes = [(3, 2, 5 + 30 * (count - number)) for number in range(count)]
+
+    def trial(function: machine.Function) -> Pass:
+        side_by_side = lambda *arrays: np.concatenate(arrays, axis=-1)  # noqa: E731
+        return _concat(function, shapes, np.dtype(dtype), "channels_last", side_by_side)
+
+    return proven(recipe, lambda: emit_concat(count, dtype, target), target, "concat", trial, *shapes, dtype=dtype)
 
 
 @lru_cache(maxsize=64)
 def _repeat_function(scales: tuple[int, int, int], layout: Layout, dtype: str) -> machine.Function:
     target, recipe = host(), f"repeat\n{scales}\n{layout}\n{dtype}"
-    code = machine.load_recipe(
-        recipe, lambda: emit_repeat(scales, layout, dtype, target), ("run0",), target, "upsample"
-    )
-    return code["run0"]
+    last, shape = layout == "channels_last", (2, 2, 3, 5, 37)
+
+    def trial(function: machine.Function) -> Pass:
+        axes = range(1, 4) if last else range(2, 5)
+
+        def by_axis(x: Array) -> Array:
+            for axis, scale in zip(axes, scales, strict=True):
+                x = x.repeat(scale, axis)
+            return x
+
+        return _repeated(function, shape, scales, np.dtype(dtype), layout, by_axis)
+
+    emitted = lambda: emit_repeat(scales, layout, dtype, target)  # noqa: E731
+    return proven(recipe, emitted, target, "upsample", trial, shape, dtype=dtype)

@@ -13,9 +13,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from polyconv.reference import global_pool
 from polyconv.run.cpu import machine
 from polyconv.run.cpu.emit import Kernel, Value, Var
-from polyconv.run.cpu.passes import Pass
+from polyconv.run.cpu.passes import Pass, proven
 from polyconv.run.cpu.target import Target, host
 from polyconv.run.problem import Array, Layout
 
@@ -83,12 +84,21 @@ def pooled(
     shape: tuple[int, ...], kind: Kind, dtype: np.dtype[Any], layout: Layout, plainly: Callable[..., Array]
 ) -> Callable[..., Array]:
     """What pools arrays of this shape over all their positions."""
+    return _pooled(_function(kind, layout, dtype.name), shape, dtype, layout, plainly)
+
+
+def _pooled(
+    function: machine.Function,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    layout: Layout,
+    plainly: Callable[..., Array],
+) -> Pass:
     last, target = layout == "channels_last", host()
     channels, positions = (shape[-1], prod(shape[1:-1])) if last else (shape[1], prod(shape[2:]))
     ones = (1,) * (len(shape) - 2)
     out_shape = (shape[0], *ones, channels) if last else (shape[0], channels, *ones)
     blocks = -(-channels // target.lanes(dtype.name)) if last else channels
-    function = _function(kind, layout, dtype.name)
     words = [positions, channels, blocks]
     moved = prod(shape) * dtype.itemsize
     return Pass(function, 1, out_shape, dtype, shape[0] * blocks, words, moved, plainly, "one pass over memory")
@@ -98,4 +108,11 @@ def pooled(
 def _function(kind: Kind, layout: Layout, dtype: str) -> machine.Function:
     target, recipe = host(), f"global pool\n{kind}\n{layout}\n{dtype}"
     emitted = lambda: emit(kind, layout, dtype, target)  # noqa: E731
-    return machine.load_recipe(recipe, emitted, ("run0",), target, "global pooling")["run0"]
+    last = layout == "channels_last"
+    shape, axes = ((2, 5, 43, 21), (1, 2)) if last else ((2, 3, 43, 61), (2, 3))  # several stretches, and a rest
+
+    def trial(function: machine.Function) -> Pass:
+        plainly = lambda x: global_pool(x, kind, axes)  # noqa: E731
+        return _pooled(function, shape, np.dtype(dtype), layout, plainly)
+
+    return proven(recipe, emitted, target, "global pooling", trial, shape, dtype=dtype)

@@ -15,7 +15,7 @@ import numpy as np
 
 from polyconv.run.cpu import machine
 from polyconv.run.cpu.emit import Kernel
-from polyconv.run.cpu.passes import Pass
+from polyconv.run.cpu.passes import Pass, proven
 from polyconv.run.cpu.target import Target, host
 from polyconv.run.problem import Array, Layout
 
@@ -54,13 +54,22 @@ def turned(shape: tuple[int, ...], dtype: np.dtype[Any], to: Layout) -> Pass:
     Raises:
         RuntimeError: the code could not be made.
     """
-    last, nbytes = to == "channels_last", prod(shape) * dtype.itemsize
-    rows, columns = (shape[1], prod(shape[2:])) if last else (prod(shape[1:-1]), shape[-1])
+    lanes, (rows, columns) = host().lanes(dtype.name), _sides(shape, to)
+    function = _function(rows if rows < lanes else 0, columns if columns < lanes else 0, dtype.name)
+    return _turned(function, shape, dtype, to)
+
+
+def _sides(shape: tuple[int, ...], to: Layout) -> tuple[int, int]:
+    """Rows and columns of each picture."""
+    return (shape[1], prod(shape[2:])) if to == "channels_last" else (prod(shape[1:-1]), shape[-1])
+
+
+def _turned(function: machine.Function, shape: tuple[int, ...], dtype: np.dtype[Any], to: Layout) -> Pass:
+    last, nbytes, (rows, columns) = to == "channels_last", prod(shape) * dtype.itemsize, _sides(shape, to)
     out_shape = (shape[0], *shape[2:], shape[1]) if last else (shape[0], shape[-1], *shape[1:-1])
     axes = (1, -1) if last else (-1, 1)
     lanes = host().lanes(dtype.name)
     down, across = (-(-length // (TILES * lanes)) for length in (rows, columns))
-    function = _function(rows if rows < lanes else 0, columns if columns < lanes else 0, dtype.name)
 
     def plainly(x: Array) -> Array:
         return np.ascontiguousarray(np.moveaxis(x, *axes))
@@ -73,8 +82,10 @@ def turned(shape: tuple[int, ...], dtype: np.dtype[Any], to: Layout) -> Pass:
 @lru_cache(maxsize=256)
 def _function(rows: int, columns: int, dtype: str) -> machine.Function:
     target = host()
-    recipe = f"turning\n{rows}\n{columns}\n{dtype}"
-    code = machine.load_recipe(
-        recipe, lambda: emit(rows, columns, dtype, target), ("run0",), target, "turning a layout"
-    )
-    return code["run0"]
+    recipe, shape = f"turning\n{rows}\n{columns}\n{dtype}", (2, rows or 2 * TILES * 16 + 5, columns or 37)
+
+    def trial(function: machine.Function) -> Pass:
+        return _turned(function, shape, np.dtype(dtype), "channels_last")
+
+    emitted = lambda: emit(rows, columns, dtype, target)  # noqa: E731
+    return proven(recipe, emitted, target, "turning a layout", trial, shape, dtype=dtype)
