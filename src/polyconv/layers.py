@@ -394,6 +394,35 @@ class ConvTranspose(_Windowed):
         pairs = ((0, 0),) * ndim if self.padding == "valid" else self._pairs(ndim)
         return [(before, after, more) for (before, after), more in zip(pairs, extra, strict=True)]
 
+    @cached_property
+    def as_conv(self) -> Conv | None:
+        """The convolution that this is where its stride is 1: of the kernel flipped, padded by what it does not crop.
+
+        None for other strides, and where it crops more than its window reaches.
+
+        Example:
+            >>> ConvTranspose(kernel_size=(3, 3), out_channels=8, padding=1).as_conv.padding
+            ((1, 1), (1, 1))
+        """
+        windows = self._windows(len(self.kernel_size))
+        if any(stride > 1 for _, stride, _ in windows):
+            return None
+        reach = [Axis(*window).span - 1 for window in windows]
+        pads = tuple(
+            (r - before, r - after + more) for r, (before, after, more) in zip(reach, self._crops, strict=True)
+        )
+        if any(min(pair) < 0 for pair in pads):
+            return None
+        return Conv(
+            kernel_size=self.kernel_size,
+            out_channels=self.out_channels,
+            padding=pads,
+            dilation=self.dilation,
+            groups=self.groups,
+            bias=self.bias,
+            activation=self.activation,
+        )
+
     def _is_steady(self, ndim: int) -> bool:
         return True
 

@@ -17,7 +17,7 @@ from polyconv._checks import choice, flag, per_axis, whole
 from polyconv.layers import ACTIVATIONS, Conv, ConvTranspose, Pool, Sizes, Spatial
 from polyconv.run.arrays import as_array, as_kind_of, same_dtype
 from polyconv.run.engines import run_once
-from polyconv.run.lower import Request, Windowed, channels_of, problem_of, request_of, spatial_of
+from polyconv.run.lower import Request, Windowed, channels_of, lowered, problem_of, request_of, spatial_of
 from polyconv.run.model import LAYOUTS
 from polyconv.run.problem import Array, Layout, Problem
 
@@ -549,6 +549,7 @@ def _run(x: Any, layer: Windowed, data: Array, weight: Array | None, bias: Array
         else:
             _check_transposed_channels(data, weight, layout)
         _check_bias(bias, layer.out_channels_for(channels))
+    weight = lowered(layer, weight)[1]
     asked, problem = _asked(layer, data.shape, data.dtype.name, order)
     return as_kind_of(x, run_once(problem, weight, bias, asked.source(data), asked.padding, asked.out_size))
 
@@ -556,7 +557,7 @@ def _run(x: Any, layer: Windowed, data: Array, weight: Array | None, bias: Array
 @lru_cache(maxsize=1024)
 def _asked(layer: Windowed, shape: Sizes, dtype: str, layout: Layout) -> tuple[Request, Problem]:
     asked = request_of(layer, shape, layout)
-    return asked, problem_of(layer, channels_of(shape, layout), len(shape) - 2, dtype, layout)
+    return asked, problem_of(lowered(layer)[0], channels_of(shape, layout), len(shape) - 2, dtype, layout)
 
 
 def _check_channels(groups: int, x: Array, weight: Array, layout: str, name: str = "weight") -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, cast
 from polyconv import reference
 from polyconv.layers import Conv, ConvTranspose, Layer, Pool, Sizes, windows_over
 from polyconv.run.problem import Array, Layout, Pads, Prepared, Problem
+from polyconv.run.weights import adjoint
 
 Windowed = Conv | ConvTranspose | Pool
 WINDOWED = (Conv, ConvTranspose, Pool)
@@ -38,6 +39,13 @@ def problem_of(layer: Windowed, in_channels: int, ndim: int, dtype: str, layout:
         layout=layout,
         count_include_pad=not isinstance(layer, Pool) or layer.count_include_pad,
     )
+
+
+def lowered(layer: Any, weight: Array | None = None) -> tuple[Any, Array | None]:
+    """The layer that an engine runs in place of this one, with its weights: a convolution, for a stride of 1."""
+    if not isinstance(layer, ConvTranspose) or layer.as_conv is None:
+        return layer, weight
+    return layer.as_conv, None if weight is None else adjoint(weight, layer.groups)
 
 
 def sizes_of(layer: Layer, spatial: Sizes) -> tuple[Pads, Sizes]:
@@ -85,6 +93,11 @@ def request_of(layer: Windowed, in_shape: Sizes, layout: Layout) -> Request:
 def requested(layer: Windowed, batch: int, channels: int, spatial: Sizes, layout: Layout) -> Request:
     """As ``request_of``, for the parts of the input's shape."""
     padding, out_size = windows_over(layer, spatial)
+    plain = lowered(layer)[0]
+    if plain is not layer:  # padding around its input that gives this size; what is cropped is not padded
+        reach = [axis.span - 1 for axis in layer.axes(spatial)]
+        axes = list(zip(padding, reach, spatial, out_size, strict=True))
+        padding = tuple((most - crop, out - size + crop) for (crop, _), most, size, out in axes)
     mode = layer.padding_mode if isinstance(layer, Conv) else "zeros"
     if mode == "zeros" or not any(map(any, padding)):
         return Request(shaped(batch, channels, spatial, layout), padding, out_size, layout)

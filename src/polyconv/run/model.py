@@ -30,7 +30,7 @@ from polyconv.network import INPUT, Join, Node, axis_names, flow
 from polyconv.run.arrays import as_array, as_kind_of, conversion
 from polyconv.run.between import Expression, joining, pooling, repeating, step_for
 from polyconv.run.engines import engine_for, fusing
-from polyconv.run.lower import WINDOWED, Request, channels_of, problem_of, requested, shaped, spatial_of
+from polyconv.run.lower import WINDOWED, Request, channels_of, lowered, problem_of, requested, shaped, spatial_of
 from polyconv.run.problem import Array, Layout, Pads, Prepared
 from polyconv.run.weights import checked_weights
 
@@ -289,7 +289,7 @@ class Model:
         total = 0.0
         for index, request in asked.items():
             fused, source = self._fused[index], flowing[self._inputs(index)[0]]
-            layer, out = fused.layer, flowing[index]
+            layer, out = lowered(fused.layer)[0], flowing[index]
             total += shape[0] * (prod(source) + prod(out)) * dtype.itemsize / BYTES
             if fused.weight is not None:
                 positions = prod(source[1:] if isinstance(layer, ConvTranspose) else out[1:])
@@ -395,9 +395,10 @@ class Model:
         key = (index, in_shape[0], dtype, len(in_shape))
         found = self._prepared.get(key)
         if found is None:
-            problem = problem_of(layer, in_shape[0], len(in_shape) - 1, dtype.name, self.layout)
+            plain, weight = lowered(layer, fused.weight)
+            problem = problem_of(plain, in_shape[0], len(in_shape) - 1, dtype.name, self.layout)
             engine = engine_for(problem)
-            found = self._prepared[key] = engine.prepare(problem, fused.weight, fused.bias, far=self._far)
+            found = self._prepared[key] = engine.prepare(problem, weight, fused.bias, far=self._far)
         return found
 
     def _plain(self, fused: _Fused, batch: int, in_shapes: Sequence[Sizes], dtype: np.dtype[Any]) -> Step:

@@ -94,6 +94,23 @@ def _implied_channels(network: Network, arrays: dict[str, Array]) -> int | None:
     return None
 
 
+def adjoint(weight: Array, groups: int) -> Array:
+    """The weights of the convolution that a transposed one of stride 1 is: (in, out / groups, *kernel), flipped.
+
+    Returns:
+        (out, in / groups, *kernel).
+
+    Example:
+        >>> adjoint(np.arange(6.0).reshape(1, 2, 3), groups=1)
+        array([[[2., 1., 0.]],
+        <BLANKLINE>
+               [[5., 4., 3.]]])
+    """
+    inputs, each, *kernel = weight.shape
+    split = weight.reshape(groups, inputs // groups, each, *kernel).swapaxes(1, 2)
+    return np.flip(split.reshape(groups * each, inputs // groups, *kernel), axis=tuple(range(2, weight.ndim)))
+
+
 def _channels_seen(layer: object, weight: Array) -> int:
     """The input channels of a layer with this weight."""
     if isinstance(layer, BatchNorm) or weight.ndim < 3:

@@ -12,6 +12,7 @@ import numpy as np
 from polyconv.geometry import Axis
 from polyconv.run.bench.case import Case, Step, Weights
 from polyconv.run.problem import Array
+from polyconv.run.weights import adjoint
 
 
 def build(jax: Any, case: Case, x: Array, weights: list[Weights], *, channels_last: bool) -> Callable[[], Any]:
@@ -42,10 +43,7 @@ def _kernel(step: Step, weight: Array, ndim: int, channels_last: bool) -> Array:
     if step.op == "affine":
         return _per_channel(weight, ndim, channels_last)
     if step.op == "conv_transpose":
-        groups, spatial = step.groups, weight.shape[2:]
-        split = weight.reshape(groups, step.in_channels // groups, step.out_channels // groups, *spatial)
-        weight = split.swapaxes(1, 2).reshape(step.out_channels, step.in_channels // groups, *spatial)
-        weight = np.flip(weight, axis=tuple(range(2, weight.ndim)))
+        weight = adjoint(weight, step.groups)
     if channels_last:
         weight = np.moveaxis(weight, (0, 1), (-1, -2))
     return np.ascontiguousarray(weight)
