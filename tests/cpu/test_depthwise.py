@@ -38,6 +38,13 @@ CASES = [
     Layer("conv", (18, 18), (4, 33), (5, 41), padding=((2, 1), (16, 16)), batch=1),
     Layer("conv", (6, 6), (3, 3), (5, 7), padding=((-1, 0), (1, -2)), bias=False),
     Layer("conv", (20, 20), (1, 1), (9, 5), stride=(2, 1)),
+    # rows of a tile that lie a dilation apart: whole tiles, rests of one and of several rows, pictures too low for one
+    *(
+        Layer("conv", (19, 19), (3, 3), (rows, 11), padding=((gap, gap), (1, 1)), dilation=(gap, 1), batch=1)
+        for gap, rows in ((2, 8), (2, 7), (2, 1), (3, 17), (3, 4), (4, 21), (4, 3), (5, 12))
+    ),
+    Layer("conv", (6, 6), (3, 3), (23, 10), padding=((4, 3), (2, 2)), dilation=(4, 2), stride=(2, 1)),
+    Layer("conv", (18, 18), (2, 3, 3), (4, 9, 7), padding=((1, 0), (2, 2), (2, 2)), dilation=(1, 2, 2), batch=1),
 ]
 
 TRANSPOSED = [
@@ -46,6 +53,7 @@ TRANSPOSED = [
     Layer("conv_transpose", (3, 6), (2, 5), (5, 3), stride=(3, 2), dilation=(2, 1), padding=((0, 0), (2, 0))),
     Layer("conv_transpose", (5, 5), (2,), (7,), stride=(5,), output_padding=(3,), activation="relu"),
     Layer("conv_transpose", (18, 18), (3,), (29,), dilation=(2,), stride=(2,), padding=((3, 1),), dtype="float64"),
+    Layer("conv_transpose", (7, 7), (3, 3), (6, 9), stride=(1, 2), dilation=(3, 1), padding=((2, 1), (0, 1))),
     Layer("conv_transpose", (4, 4), (4, 3, 2), (2, 3, 4), stride=(2, 1, 3), padding=((1, 1), (0, 1), (0, 0))),
 ]
 

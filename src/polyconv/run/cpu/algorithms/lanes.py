@@ -33,7 +33,7 @@ from polyconv.run.cpu.algorithms.record import (
     table_of,
     words,
 )
-from polyconv.run.cpu.algorithms.sliding import COUNT, POINTERS, Slide, Tile, Window, job_names
+from polyconv.run.cpu.algorithms.sliding import COUNT, POINTERS, Slide, Tile, Window, job_names, row_gap
 from polyconv.run.cpu.algorithms.turn import Turn
 from polyconv.run.cpu.emit import Kernel, Value, join
 from polyconv.run.cpu.target import Target
@@ -487,8 +487,9 @@ def boxes(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: i
         return (staging() if staged else prod(box) * problem.out_channels * item) > most_bytes
 
     grain = [1] * (problem.ndim - 1) + [tile.pixels * 4]
+    gap = _row_gap(problem, tile)
     if problem.ndim > 1:
-        grain[-2] = max(tile.rows, 1)
+        grain[-2] = max(tile.rows, 1) * gap
     if problem.ndim > 2 and not staged:  # a narrow column, so that what neighbouring planes share stays in L1
         box[-2:] = [min(box[-2], 4), min(box[-1], tile.pixels)]
     if problem.ndim == 2 and not staged:  # as above, for neighbouring rows, of as many blocks as the L1 holds
@@ -510,7 +511,7 @@ def boxes(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: i
     if threads > 1 and problem.ndim > 1 and box[0] < sizes.out_size[0]:
         others = sizes.batch * prod(-(-size // part) for size, part in zip(sizes.out_size[1:], box[1:], strict=True))
         together = tile.rows if problem.ndim == 2 else 1
-        box[0] = _even_rows(sizes.out_size[0], box[0], others * -(-blocks.count // run), threads, together)
+        box[0] = _even_rows(sizes.out_size[0], box[0], others * -(-blocks.count // run), threads, together, gap)
     return tuple(box), run
 
 
@@ -527,7 +528,15 @@ TRIED = 12  # numbers of rows
 ALONE = 0.7  # the time of a row by itself, in that of two rows computed together
 
 
-def _even_rows(count: int, most: int, others: int, threads: int, together: int) -> int:
+def _row_gap(problem: Problem, tile: Tile) -> int:
+    """See `row_gap`: of a box that is a tile's rows at least."""
+    if problem.ndim < 2:
+        return 1
+    axis = remainders_of(problem, problem.ndim - 2)
+    return row_gap(problem.kernel_size[-2], axis.step, axis.dilation, tile.rows)
+
+
+def _even_rows(count: int, most: int, others: int, threads: int, together: int, gap: int = 1) -> int:
     """The rows of an item, as many as ``most`` or few less, with which the threads are done first.
 
     Each stretch of rows has ``others`` items. Of 14 rows in items of 4, computed two at a time, the first of two
@@ -535,7 +544,11 @@ def _even_rows(count: int, most: int, others: int, threads: int, together: int) 
     """
 
     def last_done(length: int) -> float:
-        each = length if together < 2 else length // 2 + length % 2 * ALONE
+        if together < 2:
+            return ceil_div(ceil_div(count, length) * others, threads) * length
+        rest = length % (2 * gap)  # of which those beyond a gap have a partner
+        pairs, single = length // (2 * gap) * gap + max(rest - gap, 0), min(rest, 2 * gap - rest)
+        each = pairs + ALONE * single
         return ceil_div(ceil_div(count, length) * others, threads) * each
 
     tried = {length: last_done(length) for length in range(most, max(most - TRIED, 0), -1)}

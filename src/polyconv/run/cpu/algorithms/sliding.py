@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import product
+from math import gcd
 from typing import NamedTuple
 
 from polyconv.run.cpu.activations import activate
@@ -77,6 +78,19 @@ class Window(NamedTuple):
         return len(self.spread)
 
 
+WIDEST_GAP = 4  # between the rows of a tile: with more, pictures are too low for whole tiles
+
+
+def row_gap(kernel: int, stride: int, dilation: int, rows: int) -> int:
+    """From one output row of a tile to the next: those a dilation apart read the same input rows, neighbours do not.
+
+    >>> row_gap(3, 1, 1, 2), row_gap(3, 1, 2, 2), row_gap(3, 2, 4, 2), row_gap(3, 1, 2, 0)
+    (1, 2, 2, 1)
+    """
+    gap = dilation // gcd(stride, dilation)
+    return gap if rows > 1 and kernel > 1 and gap <= WIDEST_GAP else 1
+
+
 Sums = list[list[Var]]  # [row][pixel]
 HELD_BACK = 8  # inputs from which on LLVM moves so many loads ahead that sums go to memory
 
@@ -93,6 +107,10 @@ class Slide:
             for place, name in enumerate(names)
         }
         self.held: dict[int, Value] = {}
+        place = self.ndim - 2
+        self.gap = 1
+        if place >= 0:
+            self.gap = row_gap(window.kernel[place], window.stride[place], window.dilation[place], tile.rows)
 
     def write(self) -> None:
         """The loops over the output box, outermost axis first."""
@@ -115,12 +133,21 @@ class Slide:
             self.outer(axis + 1, x, inner_out, weights, [*rows, taps])
 
     def groups_of_rows(self, x: Value, out: Value, weights: Value, rows: list[_Taps]) -> None:
-        """The rows of a tile together: groups of R output rows, the last one perhaps cut short."""
-        k, w, axis = self.k, self.w, self.ndim - 2
+        """The rows of a tile together: groups of R output rows a gap apart, the last ones perhaps cut short."""
+        k, w, axis, gap = self.k, self.w, self.ndim - 2, self.gap
         low, high, height = w[f"low{axis}"], w[f"high{axis}"], self.tile.rows
-        with k.loop(low, high, height) as start:
-            group = _Rows(start, k.minimum(k.integer(height), high - start))
+
+        def tiles(start: Value) -> None:
+            count = (high - start + (gap - 1)) // gap if gap > 1 else high - start
+            group = _Rows(start, k.minimum(k.integer(height), count))
             self.row_of_tiles(x, k.at(out, start * w[f"out_stride{axis}"]), weights, rows, group)
+
+        with k.loop(low, high, height * gap) as first:
+            if gap == 1:
+                tiles(first)
+            else:
+                with k.loop(first, k.minimum(first + gap, high)) as start:
+                    tiles(start)
 
     # ---- tiles ---------------------------------------------------------------------------------------------------
     def row_of_tiles(self, x: Value, out: Value, weights: Value, rows: list[_Taps], group: _Rows | None) -> None:
@@ -197,7 +224,7 @@ class Slide:
         pitch = window.kernel[-1] * window.inputs * window.lanes
         users: dict[int, list[tuple[int, int]]] = {}
         for line, tap in product(range(len(sums)), range(window.kernel[axis])):
-            users.setdefault(line * stride + tap * dilation, []).append((line, tap))
+            users.setdefault(line * self.gap * stride + tap * dilation, []).append((line, tap))
         for reach in sorted(users):
             position = first + reach
             pairs = [(sums[line], k.at(weights, tap * pitch)) for line, tap in users[reach]]
@@ -269,7 +296,7 @@ class Slide:
         """Activate and write the tile; in a tile cut short, only what there is of it."""
         k, window = self.k, self.window
         for number, line in enumerate(sums):
-            out = spot.out if not number else k.at(spot.out, self.w[f"out_stride{self.ndim - 2}"] * number)
+            out = spot.out if not number else k.at(spot.out, self.w[f"out_stride{self.ndim - 2}"] * (number * self.gap))
 
             def pixels(line: list[Var] = line, out: Value = out) -> None:
                 for pixel, total in enumerate(line):
