@@ -69,6 +69,7 @@ def test_explain_says_so_and_winograd_is_there_for_it():
     model = net.bind(weights, layout="channels_last")
     said = model.explain((1, 56, 56, 64)).splitlines()[0]
     assert said.startswith("0 winograd")
+    assert said.endswith(", as a convolution of the flipped kernel, batch norm folded in, with relu")
     x = rng.standard_normal((1, 56, 56, 64), dtype=np.float32)
     wide = net.bind({name: a.astype(np.float64) for name, a in weights.items()}, layout="channels_last")
     np.testing.assert_allclose(model(x), wide(x.astype(np.float64)), atol=1e-3)

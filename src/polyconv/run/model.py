@@ -535,7 +535,8 @@ def _fuse(network: Network, arrays: dict[str, Array]) -> tuple[_Fused, ...]:
     owner: dict[int, int] = {}  # a node that was taken on -> the node that does its work
     for index, node in enumerate(network.nodes):
         own = {key: arrays.get(f"{node.name}.{key}") for key in ("weight", "bias", "running_mean", "running_var")}
-        fused = _Fused(node, node.layer, own["weight"], own["bias"])
+        note = "" if lowered(node.layer)[0] is node.layer else ", as a convolution of the flipped kernel"
+        fused = _Fused(node, node.layer, own["weight"], own["bias"], note)
         if isinstance(node.layer, BatchNorm):
             fused = replace(fused, **_scale_and_shift(own))
         before = node.inputs[0]
