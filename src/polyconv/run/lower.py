@@ -94,10 +94,8 @@ def requested(layer: Windowed, batch: int, channels: int, spatial: Sizes, layout
     """As ``request_of``, for the parts of the input's shape."""
     padding, out_size = windows_over(layer, spatial)
     plain = lowered(layer)[0]
-    if plain is not layer:  # padding around its input that gives this size; what is cropped is not padded
-        reach = [axis.span - 1 for axis in layer.axes(spatial)]
-        axes = list(zip(padding, reach, spatial, out_size, strict=True))
-        padding = tuple((most - crop, out - size + crop) for (crop, _), most, size, out in axes)
+    if plain is not layer and 0 not in spatial:  # of nothing nothing is computed, and a convolution refuses it
+        padding, _ = windows_over(plain, spatial)
     mode = layer.padding_mode if isinstance(layer, Conv) else "zeros"
     if mode == "zeros" or not any(map(any, padding)):
         return Request(shaped(batch, channels, spatial, layout), padding, out_size, layout)

@@ -8,7 +8,7 @@ axis for what is repeated.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 from typing import Any
 
@@ -148,10 +148,12 @@ def _concat_function(count: int, dtype: str) -> machine.Function:
     shapes = [(3, 2, 5 + 30 * (count - number)) for number in range(count)]
 
     def trial(function: machine.Function) -> Pass:
-        side_by_side = lambda *arrays: np.concatenate(arrays, axis=-1)  # noqa: E731
-        return _concat(function, shapes, np.dtype(dtype), "channels_last", side_by_side)
+        return _concat(
+            function, shapes, np.dtype(dtype), "channels_last", lambda *arrays: np.concatenate(arrays, axis=-1)
+        )
 
-    return proven(recipe, lambda: emit_concat(count, dtype, target), target, "concat", trial, *shapes, dtype=dtype)
+    emitted = partial(emit_concat, count, dtype, target)
+    return proven(recipe, emitted, target, "concat", trial, *shapes, dtype=dtype)
 
 
 @lru_cache(maxsize=64)
@@ -169,5 +171,5 @@ def _repeat_function(scales: tuple[int, int, int], layout: Layout, dtype: str) -
 
         return _repeated(function, shape, scales, np.dtype(dtype), layout, by_axis)
 
-    emitted = lambda: emit_repeat(scales, layout, dtype, target)  # noqa: E731
+    emitted = partial(emit_repeat, scales, layout, dtype, target)
     return proven(recipe, emitted, target, "upsample", trial, shape, dtype=dtype)

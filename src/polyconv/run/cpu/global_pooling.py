@@ -7,7 +7,7 @@ stretch and their number, not with all positions. A NaN wins over every number.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import inf, prod
 from typing import Any, Literal
 
@@ -107,12 +107,11 @@ def _pooled(
 @lru_cache(maxsize=16)
 def _function(kind: Kind, layout: Layout, dtype: str) -> machine.Function:
     target, recipe = host(), f"global pool\n{kind}\n{layout}\n{dtype}"
-    emitted = lambda: emit(kind, layout, dtype, target)  # noqa: E731
+    emitted = partial(emit, kind, layout, dtype, target)
     last = layout == "channels_last"
     shape, axes = ((2, 5, 43, 21), (1, 2)) if last else ((2, 3, 43, 61), (2, 3))  # several stretches, and a rest
 
     def trial(function: machine.Function) -> Pass:
-        plainly = lambda x: global_pool(x, kind, axes)  # noqa: E731
-        return _pooled(function, shape, np.dtype(dtype), layout, plainly)
+        return _pooled(function, shape, np.dtype(dtype), layout, lambda x: global_pool(x, kind, axes))
 
     return proven(recipe, emitted, target, "global pooling", trial, shape, dtype=dtype)

@@ -7,7 +7,7 @@ there are no masks but for fewer rows or columns than a vector has lanes.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 from typing import Any
 
@@ -87,5 +87,5 @@ def _function(rows: int, columns: int, dtype: str) -> machine.Function:
     def trial(function: machine.Function) -> Pass:
         return _turned(function, shape, np.dtype(dtype), "channels_last")
 
-    emitted = lambda: emit(rows, columns, dtype, target)  # noqa: E731
+    emitted = partial(emit, rows, columns, dtype, target)
     return proven(recipe, emitted, target, "turning a layout", trial, shape, dtype=dtype)
