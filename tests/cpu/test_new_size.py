@@ -17,16 +17,16 @@ from polyconv.run.plan import CompiledEngine, CompiledLayer
 from polyconv.run.problem import Problem
 
 CASES = {
-    "dense": ("conv 3x3 64 stride 2 padding 1", 32, 440),
+    "dense": ("conv 3x3 64 stride 2 padding 1", 32, 600),
     "pointwise": ("conv 1x1 64 nobias", 32, 440),
-    "winograd": ("conv 3x3 32 same nobias", 32, 270),
+    "winograd": ("conv 3x3 32 same nobias", 32, 310),
     "depthwise": ("conv 7x7 96 groups 96 padding 3", 96, 490),
     "grouped": ("conv 3x3 64 groups 16 padding 1 nobias", 64, 450),
-    "transposed": ("transposed 4x4 32 stride 2 padding 1 nobias", 32, 550),
+    "transposed": ("transposed 4x4 32 stride 2 padding 1 nobias", 32, 740),
     "maxpool": ("maxpool 3x3 stride 2 padding 1", 64, 190),
     "avgpool": ("avgpool 3x3 stride 2 padding 1", 64, 210),
     "long rows": ("conv 9 32 padding 4 dilation 2 stride 2", 32, 470),
-    "fused": ("conv 3x3 32 same relu | maxpool 2x2", 16, 1300),
+    "fused": ("conv 3x3 32 same relu | maxpool 2x2", 16, 1440),
     "fused depthwise": ("conv 3x3 64 groups 64 padding 1 relu | conv 1x1 64 nobias", 64, 1830),
 }
 SIZES = {1: [(511,), (1301,), (2777,), (3333,)], 2: [(31, 29), (37, 43), (53, 41), (61, 47)]}

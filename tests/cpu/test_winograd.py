@@ -28,6 +28,14 @@ CASES = [
     Layer("conv", (16, 17), (5, 2), (7, 5), padding=((2, 2), (1, 0))),
     Layer("conv", (16, 19), (3, 3, 3), (4, 5, 7), dilation=(2, 1, 1), padding=((2, 2), (1, 1), (0, 1))),
     Layer("conv", (16, 16), (3, 3), (1, 1), padding=((1, 1), (1, 1)), batch=3),
+    Layer("conv", (17, 16), (2, 4), (7, 9), dilation=(3, 1), padding=((3, 0), (1, 2))),
+    Layer("conv", (17, 19), (3, 3), (13, 18), stride=(2, 2), padding=((1, 1), (0, 1)), activation="relu"),
+    Layer("conv", (16, 40), (4, 5), (15, 17), stride=(2, 2), padding=((1, 1), (2, 2)), strided=True),
+    Layer("conv", (34, 36), (5, 3), (17, 7), stride=(3, 1), padding=((2, 1), (1, 1)), groups=2),
+    Layer("conv", (16, 17), (7,), (61,), stride=(2,), padding=((3, 3),), bias=False),
+    Layer("conv", (18, 16), (3, 1), (15, 9), stride=(2, 2), padding=((1, 1), (0, 0))),
+    Layer("conv", (16, 18), (3, 3, 3), (5, 7, 9), stride=(2, 2, 2), padding=((1, 1), (1, 0), (0, 1))),
+    Layer("conv", (16, 16), (4, 3), (9, 9), stride=(2, 1), dilation=(2, 2), padding=((1, 2), (2, 2))),
 ]
 PLANES = [
     *(replace(case, layout="channels_first", strided=False) for case in CASES),
@@ -49,11 +57,28 @@ ROWS = [
     Layer("conv", (16, 16), (5, 1), (1, 3), padding=((2, 2), (0, 0)), batch=3, layout="channels_first"),
     Layer("conv", (40, 16), (3, 1), (4, 800), padding=((1, 1), (0, 0)), batch=1, layout="channels_first"),  # segments
 ]
+TRANSPOSED = [
+    Layer("conv_transpose", (17, 19), (4, 4), (5, 7), stride=(2, 2), padding=((1, 1), (1, 1)), activation="relu"),
+    Layer("conv_transpose", (16, 36), (3, 3), (6, 5), stride=(2, 2), padding=((1, 1), (0, 1)), output_padding=(1, 1)),
+    Layer("conv_transpose", (16, 17), (5, 3), (4, 9), stride=(3, 1), padding=((1, 0), (1, 1)), strided=True),
+    Layer("conv_transpose", (18, 16), (16,), (23,), stride=(8,), padding=((4, 4),), bias=False),
+    Layer("conv_transpose", (16, 16), (7,), (19,), stride=(2,), padding=((5, 0),)),
+    Layer("conv_transpose", (16, 20), (3, 2), (7, 6), stride=(2, 3), output_padding=(0, 2)),
+    Layer("conv_transpose", (16, 17), (3, 4, 4), (3, 4, 5), stride=(2, 2, 2), padding=((1, 0), (1, 1), (1, 2))),
+]
+TRANSPOSED += [
+    *(replace(case, layout="channels_first", strided=False) for case in TRANSPOSED),
+    Layer(
+        "conv_transpose", (17, 16), (4, 4), (3, 50), stride=(2, 2), padding=((1, 1), (0, 1)), layout="channels_first"
+    ),
+    Layer("conv_transpose", (16, 16), (3,), (131,), stride=(2,), padding=((1, 1),), layout="channels_first"),
+    Layer("conv_transpose", (16, 18), (3, 1), (5, 20), stride=(2, 1), layout="channels_first"),
+]
 NAMES = {"channels_last": "winograd", "channels_first": "winograd_planar"}
 
 
 @wide
-@pytest.mark.parametrize("layer", CASES + PLANES, ids=str)
+@pytest.mark.parametrize("layer", CASES + PLANES + TRANSPOSED, ids=str)
 def test_same_bits_however_it_is_cut(layer):
     forced.check(layer, NAMES[layer.layout], TARGETS["host"](), exact=False)
 
@@ -134,9 +159,12 @@ def _error(layer: Layer, tile: winograd_tiles.Tile, seed: int) -> float:
     x = np.maximum(x, 0) + np.float32(seed % 3)
     weight = rng.normal(size=problem.weight_shape()).astype(np.float32)
     options = {"dilation": layer.ones(layer.dilation), "padding": layer.ones(layer.padding, (0, 0))}
-    options |= {"groups": layer.groups, "layout": layer.layout}
-    wanted = oracle.conv(x.astype(np.float64), weight.astype(np.float64), **options).y
-    scale = oracle.conv(np.abs(x).astype(np.float64), np.abs(weight).astype(np.float64), **options).y
+    options |= {"groups": layer.groups, "layout": layer.layout, "stride": layer.ones(layer.stride)}
+    if layer.op == "conv_transpose":
+        options["output_padding"] = layer.ones(layer.output_padding, 0)
+    compute = getattr(oracle, layer.op)
+    wanted = compute(x.astype(np.float64), weight.astype(np.float64), **options).y
+    scale = compute(np.abs(x).astype(np.float64), np.abs(weight).astype(np.float64), **options).y
     padding, out_size = layer.ones(layer.padding, (0, 0)), wanted.shape[1:-1] if last else wanted.shape[2:]
     name = "winograd_rows" if isinstance(tile, winograd_rows.Tile) else NAMES[layer.layout]
     found = CompiledEngine(algorithm=name, tile=tile).prepare(problem, weight, None)(x, padding, out_size)
@@ -144,7 +172,9 @@ def _error(layer: Layer, tile: winograd_tiles.Tile, seed: int) -> float:
 
 
 @wide
-@pytest.mark.parametrize("layer", [CASES[0], CASES[1], CASES[4], CASES[6], PLANES[1], PLANES[9]], ids=str)
+@pytest.mark.parametrize(
+    "layer", [*(CASES[n] for n in (0, 1, 4, 6, 9, 10, 11, 13)), PLANES[1], PLANES[18], *TRANSPOSED[:4]], ids=str
+)
 def test_the_error_is_within_the_stated_bound(layer):
     layer = replace(layer, activation=None, bias=False, strided=False)
     for tile in winograd_tiles.variants(layer.problem(), host()):
@@ -184,11 +214,13 @@ def test_short_convolutions_are_exact(outputs, taps):
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"op": "conv_transpose"}, "computes convolutions"),
-        ({"stride": (2, 1)}, r"stride is \(2, 1\)"),
+        ({"op": "max_pool"}, "computes convolutions"),
+        ({"op": "conv_transpose", "dilation": (2, 1)}, "without dilation"),
+        ({"op": "conv_transpose", "in_channels": 32, "out_channels": 32, "groups": 2}, "one group"),
+        ({"stride": (3, 4)}, r"stride \(3, 4\) .* 2 or 3 .* neighbouring inputs"),
         ({"dtype": "float64"}, "exactness"),
         ({"in_channels": 4}, "few channels"),
-        ({"kernel_size": (4, 4)}, r"no axis of the kernel \(4, 4\)"),
+        ({"kernel_size": (6, 6)}, r"no axis of the kernel \(6, 6\)"),
     ],
 )
 def test_says_what_it_is_not_for(change, why):
@@ -204,7 +236,8 @@ def test_says_what_it_is_not_for(change, why):
         ({"layout": "channels_last"}, "planes"),
         ({"groups": 2, "in_channels": 32, "out_channels": 32}, "one group, not 2"),
         ({"kernel_size": (3, 2)}, "2 taps lie along it"),
-        ({"kernel_size": (3, 2, 1), "stride": (1, 1, 1), "dilation": (1, 1, 1)}, "neither short nor one tap"),
+        ({"stride": (2, 1)}, r"stride 1, not conv of stride \(2, 1\)"),
+        ({"kernel_size": (3, 6, 1), "stride": (1, 1, 1), "dilation": (1, 1, 1)}, "neither short nor one tap"),
     ],
 )
 def test_says_what_rows_are_not_for(change, why):

@@ -56,7 +56,7 @@ def worth_loading(problem: Problem, names: Sequence[str] = NAMES) -> list[str]:
         >>> from polyconv.run.problem import Problem
         >>> layer = Problem("conv", 8, 8, (3, 3), (1, 1), (1, 1), 8, True, None, "float32", "channels_first")
         >>> worth_loading(layer)
-        ['dense_planar', 'dense_rows', 'depthwise', 'planes', 'winograd_planar']
+        ['dense_planar', 'dense_rows', 'depthwise', 'planes']
     """
     if problem.op not in ("conv", "conv_transpose"):
         return [name for name in names if name == "pooling"]
@@ -75,11 +75,13 @@ def worth_loading(problem: Problem, names: Sequence[str] = NAMES) -> list[str]:
         may |= {"subpixel", *(("dense_spread",) if is_first else ())}
     elif alone and is_first:
         may |= {"planes"}
-    if problem.op == "conv" and set(problem.stride) == {1} and problem.dtype == "float32":  # those that round more
-        longest = max(problem.kernel_size)
-        may |= {"winograd_planar" if is_first else "winograd"} if longest > 2 else set()
-        may |= {"winograd_rows"} if is_first and longest > 2 and problem.kernel_size[-1] == 1 else set()
-        may |= {"fourier", *(("fourier_depthwise",) if alone else ())} if longest > 4 else set()
+    if problem.dtype == "float32":  # those that round more
+        plain, longest = problem.op == "conv" and set(problem.stride) == {1}, max(problem.kernel_size)
+        taps = max(-(-size // step) for size, step in zip(problem.kernel_size, problem.stride, strict=True))
+        if taps > 1 and not alone:
+            may |= {"winograd_planar" if is_first else "winograd"}
+        may |= {"winograd_rows"} if plain and is_first and taps > 1 and problem.kernel_size[-1] == 1 else set()
+        may |= {"fourier", *(("fourier_depthwise",) if alone else ())} if plain and longest > 4 else set()
     return [name for name in names if name in may]
 
 

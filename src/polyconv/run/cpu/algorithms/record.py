@@ -232,10 +232,11 @@ def most_memory(algorithm: Algorithm, problem: Problem, target: Target, sizes: S
 
 
 def least_seconds(problem: Problem, target: Target, sizes: Sizes) -> float:
-    """Seconds that the ``cost`` of no direct algorithm goes below, on one thread, for a convolution of stride 1.
+    """Seconds that the ``cost`` of no direct algorithm goes below, on one thread.
 
-    That is its multiply-adds at the machine's rate, without those of every window that reaches into the padding; less a
-    fifth, since models are fitted to what was measured (`dense_near` counts 0.9 of its own).
+    That is the layer's multiply-adds at the machine's rate, without those of every window that reaches into the padding
+    (of a transposed layer: of every input of which something is cropped); less a fifth, since models are fitted to what
+    was measured (`dense_near` counts 0.9 of its own).
 
     >>> from polyconv.run.cpu.target import neon
     >>> layer = Problem("conv", 8, 16, (3, 3), (1, 1), (1, 1), 1, True, None, "float32", "channels_last")
@@ -243,8 +244,9 @@ def least_seconds(problem: Problem, target: Target, sizes: Sizes) -> float:
     58982.4
     """
     inside = sizes.batch
-    for out, (before, after) in zip(sizes.out_size, sizes.padding, strict=True):
-        inside *= max(out - before - after, 0)
+    windows = sizes.in_size if problem.op == "conv_transpose" else sizes.out_size
+    for count, (before, after) in zip(windows, sizes.padding, strict=True):
+        inside *= max(count - before - after, 0)
     return 0.8 * inside * _terms(problem) / (target.lanes(problem.dtype) * target.vector_rate)
 
 

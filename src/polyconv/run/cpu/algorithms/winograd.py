@@ -27,8 +27,7 @@ from functools import lru_cache, partial
 from polyconv.geometry import product
 from polyconv.run.cpu.activations import activate
 from polyconv.run.cpu.algorithms.record import Algorithm, Phase, Schedule, Sizes, pixels_contiguous, table_of, words
-from polyconv.run.cpu.algorithms.tiles import tile_starts
-from polyconv.run.cpu.algorithms.winograd_kernel import WinogradKernel, along_axes
+from polyconv.run.cpu.algorithms.winograd_kernel import Place, WinogradKernel, along_axes
 from polyconv.run.cpu.algorithms.winograd_tiles import (
     Shape,
     Tile,
@@ -38,6 +37,7 @@ from polyconv.run.cpu.algorithms.winograd_tiles import (
     obstacle,
     pack,
     packing,
+    places,
     reason,
     rounding,
     shape_of_tiles,
@@ -76,41 +76,50 @@ class PixelKernel(WinogradKernel):
         return k.at(self.trash, _trash_lanes(shape))
 
     def point_inputs(self, cluster: Value, number: Value) -> None:
-        """Write the addresses of all inputs of a tile, [summed tap][point]; padding is the row of zeros."""
+        """Write the addresses of all inputs of a tile, [part][point]; padding is the row of zeros."""
         k, w, shape = self.k, self.w, self.shape
         picture, places = self.origin(number)
-        base = k.at(k.byte_at(w["x"], picture * w["batch_stride"]), cluster * shape.channels)
+        base, phase = k.byte_at(w["x"], picture * w["batch_stride"]), k.integer(0)
+        if len(shape.phases) > 1:
+            phase = cluster
+        else:
+            base = k.at(base, cluster * shape.channels)
         zeros = k.at(w["packed"], self.zeros_at())
-        reaches = []
-        for axis, found in enumerate(shape.short):
-            dilation = self.problem.dilation[axis]
-            count = found.points if found else self.problem.kernel_size[axis]
-            start = places[axis] - w[f"before{axis}"]
-            positions = [start + step * dilation for step in range(count)]
-            reaches.append([(p * w[f"stride{axis}"], p.below(w[f"size{axis}"])) for p in positions])
-        for tap_number, tap in enumerate(shape.summed):
+        reaches: list[dict[int, tuple[Value, Value]]] = []
+        for axis, found in enumerate(shape.axes):
+            start = places[axis] * found.in_step + self.shift(phase, axis)
+            steps = {
+                p * found.point_step + i * found.part_step for p in range(shape.grid[axis]) for i in range(found.parts)
+            }
+            positions = {step: start + step for step in sorted(steps)}
+            reaches.append({step: (p * w[f"stride{axis}"], p.below(w[f"size{axis}"])) for step, p in positions.items()})
+        for number_of_parts, parts in enumerate(shape.summed):
             for point_number, point in enumerate(itertools.product(*map(range, shape.grid))):
-                picks = [reach[t + p] for reach, t, p in zip(reaches, tap, point, strict=True)]
+                picks = [
+                    reach[p * found.point_step + i * found.part_step]
+                    for reach, found, i, p in zip(reaches, shape.axes, parts, point, strict=True)
+                ]
                 offset, valid = picks[0]
                 for more, also in picks[1:]:
                     offset, valid = offset + more, valid & also
                 pointer = k.select(valid, k.byte_at(base, offset), zeros)
-                k.store(pointer, k.word_at(self.sources, tap_number * shape.points + point_number))
+                k.store(pointer, k.word_at(self.sources, number_of_parts * shape.points + point_number))
 
     def zeros_at(self) -> int:
         """Where the row of zeros starts in the packed array."""
         shape = self.shape
-        lanes = shape.blocks.lanes * self.problem.groups
-        return lanes + lanes * shape.points * shape.depth
+        return shape.blocks.lanes * self.problem.groups + shape.u_size
 
-    def point_outputs(self, number: Value) -> None:
+    def point_outputs(self, phase: Value, number: Value) -> None:
         """Write the addresses of all outputs of a tile; those beyond the border are trash."""
         k, w, shape = self.k, self.w, self.shape
         picture, places = self.origin(number)
         base = k.byte_at(w["out"], picture * w["out_batch_stride"])
         reaches = []
         for axis, count in enumerate(shape.outputs):
-            positions = [places[axis] + step * self.problem.dilation[axis] for step in range(count)]
+            found = shape.axes[axis]
+            start = places[axis] * found.out_step + self.first(phase, axis)
+            positions = [start + step * (found.apart * found.out_step) for step in range(count)]
             reaches.append([(p * w[f"out_stride{axis}"], p.below(w[f"out_size{axis}"])) for p in positions])
         for place, output in enumerate(itertools.product(*map(range, shape.outputs))):
             picks = [reach[o] for reach, o in zip(reaches, output, strict=True)]
@@ -126,9 +135,9 @@ class PixelKernel(WinogradKernel):
         stride = self.w["v_point"]  # from point to point
         target = k.at(v, place * shape.row)
         whole, rest = divmod(shape.channels, shape.lanes)
-        with k.loop(0, len(shape.summed)) as tap:
-            sources = k.word_at(self.sources, tap * shape.points)
-            sink = k.at(target, tap * shape.padded)
+        with k.loop(0, len(shape.summed)) as part:
+            sources = k.word_at(self.sources, part * shape.points)
+            sink = k.at(target, part * shape.padded)
             if whole:
                 with k.loop(0, whole * shape.lanes, shape.lanes, nonempty=True) as channel:
                     self.transform_vector(sources, channel, None, k.at(sink, channel), stride)
@@ -153,17 +162,17 @@ class PixelKernel(WinogradKernel):
 
     # -- back to outputs
     def inverse_run(
-        self, lanes: tuple[int, ...], stored: int, m: Value, number: Value, place: Value, bias: Value, channel: Value
+        self, lanes: tuple[int, ...], stored: int, m: Value, number: Value, tile: Value, place: Place
     ) -> None:
         """Runs are single tiles here."""
         k, w, shape = self.k, self.w, self.shape
-        self.point_outputs(number)
+        self.point_outputs(place.phase, number)
         stride = w["m_point"]
-        row = k.at(m, place * shape.width)
+        row = k.at(m, tile * shape.width)
         short = [(axis, found.inverse) for axis, found in enumerate(shape.short) if found]
         at = 0
         for index, n in enumerate(lanes):
-            added = k.load_vector(k.at(bias, at), n)
+            added = k.load_vector(k.at(place.bias, at), n)
             last = index == len(lanes) - 1
 
             def load(point: int, at: int = at, n: int = n) -> Value:
@@ -172,7 +181,7 @@ class PixelKernel(WinogradKernel):
             def store(output: int, value: Value, at: int = at, added: Value = added, last: bool = last) -> None:
                 sink = k.load(k.word_at(self.sinks, output), "ptr")
                 done = activate(k, self.problem.activation, value + added)
-                k.store_vector(done, k.at(sink, channel + at), count=stored if last else None)
+                k.store_vector(done, k.at(sink, place.channel + at), count=stored if last else None)
 
             along_axes(k, short, shape.grid, load, store)
             at += n
@@ -198,7 +207,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     """Tiles, blocks of tiles, and whether each thread transforms for itself."""
     shape = shape_of_tiles(problem, tile, target)
     item = shape.item
-    starts = tile_starts(shape.outputs, problem.dilation, sizes.out_size)
+    starts = shape.starts(sizes.out_size)
     counts = [len(found) for found in starts]
     tiles = sizes.batch * product(counts)
     out_blocks = shape.blocks.count * problem.groups
@@ -207,16 +216,19 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     axes: list[int] = []
     for axis in reversed(range(problem.ndim)):
         at -= counts[axis]
-        axes[:0] = [counts[axis], at, sizes.padding[axis][0], sizes.in_size[axis], sizes.x_strides[axis + 1] * item]
-        axes[5:5] = [sizes.out_size[axis], out_stride]
+        axes[:0] = [counts[axis], at, sizes.in_size[axis], sizes.x_strides[axis + 1] * item]
+        axes[4:4] = [sizes.out_size[axis], out_stride]
         out_stride *= sizes.out_size[axis]
     table = table_of(itertools.chain(*starts))
+    placed = places(shape, sizes.padding)
     arguments = words(
-        table, tiles, work.block, work.blocks, 1, work.chunk, work.together, out_blocks, work.v_point, work.m_point,
-        work.m_block, sizes.x_strides[0] * item, out_stride, *axes,
+        table, shape.runs, placed, tiles, work.block, work.blocks, 1, work.chunk, work.together, out_blocks,
+        work.v_point, work.m_point, work.m_block, sizes.x_strides[0] * item, out_stride, *axes,
     )  # fmt: skip
     text = partial(reason, shape, tiles, work.block)
-    return Schedule(arguments, (Phase("run0", work.items),), _fixed_bytes(shape) + work.bytes, 0, (table,), text)
+    return Schedule(
+        arguments, (Phase("run0", work.items),), _fixed_bytes(shape) + work.bytes, 0, (table, shape.runs, placed), text
+    )
 
 
 WINOGRAD = Algorithm(

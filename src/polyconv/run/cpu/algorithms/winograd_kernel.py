@@ -18,10 +18,10 @@ from polyconv.run.cpu.emit import Kernel, Value
 from polyconv.run.cpu.target import Target
 
 NAMES = (
-    *FIXED_WORDS, "starts: ptr", "tiles", "block_tiles", "blocks", "run", "chunk", "together", "out_blocks",
-    "v_point", "m_point", "m_block", "batch_stride", "out_batch_stride",
+    *FIXED_WORDS, "starts: ptr", "runs: ptr", "places: ptr", "tiles", "block_tiles", "blocks", "run", "chunk",
+    "together", "out_blocks", "v_point", "m_point", "m_block", "batch_stride", "out_batch_stride",
 )  # fmt: skip
-AXIS_NAMES = ("count", "at", "before", "size", "stride", "out_size", "out_stride")  # strides in bytes
+AXIS_NAMES = ("count", "at", "size", "stride", "out_size", "out_stride")  # strides in bytes
 
 
 def tile_origin(k: Kernel, w: dict[str, Value], ndim: int, number: Value) -> tuple[Value, list[Value]]:
@@ -39,13 +39,22 @@ def tile_origin(k: Kernel, w: dict[str, Value], ndim: int, number: Value) -> tup
 
 
 class Place(NamedTuple):
-    """A block of output channels: its number within its group, bias, weights, first input and output channel."""
+    """A block of output channels: its phase, number within its group, bias, weights, first input and output channel."""
 
+    phase: Value
     inner: Value
     bias: Value
     u: Value
     inputs: Value
     channel: Value
+
+
+class Terms(NamedTuple):
+    """What a point's products sum: its runs of channels (first, last + 1), and how many channels in all."""
+
+    first: Value
+    last: Value
+    depth: Value
 
 
 class WinogradKernel(ABC):
@@ -72,7 +81,7 @@ class WinogradKernel(ABC):
 
     @abstractmethod
     def inverse_run(
-        self, lanes: tuple[int, ...], stored: int, m: Value, number: Value, place: Value, bias: Value, channel: Value
+        self, lanes: tuple[int, ...], stored: int, m: Value, number: Value, tile: Value, place: Place
     ) -> None:
         """Transform ``run`` tiles of M back, add the bias, activate, and store them."""
 
@@ -80,6 +89,33 @@ class WinogradKernel(ABC):
     def origin(self, number: Value) -> tuple[Value, list[Value]]:
         """The picture and the first output position along each axis of a tile."""
         return tile_origin(self.k, self.w, self.problem.ndim, number)
+
+    def inner(self, phase: Value) -> tuple[Value, Value]:
+        """Of an inner phase its first output along a row, and how much more its inputs are shifted."""
+        number = len(self.shape.phases) * self.problem.ndim + phase
+        return self._pair(number, 0), self._pair(number, 1)
+
+    def first(self, phase: Value, axis: int) -> Value:
+        """The first output of a phase along an axis."""
+        return self._pair(phase * self.problem.ndim + axis, 0)
+
+    def shift(self, phase: Value, axis: int) -> Value:
+        """Where the input lies that a phase's position 0 reads first, along an axis."""
+        return self._pair(phase * self.problem.ndim + axis, 1)
+
+    def _pair(self, number: Value, which: int) -> Value:
+        return self.k.load(self.k.word_at(self.w["places"], number * 2 + which), "i64")
+
+    def runs_before(self, phase: Value, point: Value) -> Value:
+        """How many runs of channels come before a point of a phase, of all phases (`Shape.runs`)."""
+        return self.k.load(self.k.word_at(self.w["runs"], (phase * self.shape.products + point) * 2), "i64")
+
+    def depth_before(self, phase: Value, point: Value | int) -> Value:
+        """How many terms the products of all points before this one have, of all phases."""
+        k, shape = self.k, self.shape
+        if shape.is_even:
+            return k.integer(0) + point * (len(shape.summed) * shape.inputs)
+        return k.load(k.word_at(self.w["runs"], (phase * shape.products + point) * 2 + 1), "i64")
 
     # -- the transform of the inputs
     def write_transforms(self) -> None:
@@ -128,14 +164,18 @@ class WinogradKernel(ABC):
         k, w, shape = self.k, self.w, self.shape
         with k.loop(low, high, w["together"]) as first:
             last = k.minimum(first + w["together"], high)
-            with k.loop(0, shape.points, nonempty=True) as point, k.loop(first, last, nonempty=True) as out_block:
+            with k.loop(0, shape.products, nonempty=True) as point, k.loop(first, last, nonempty=True) as out_block:
                 place, later = self.place_of(out_block), self.after(out_block, point, first, last)
-                left = k.at(self.v(), point * w["v_point"] + place.inputs)
+                row = point % shape.points if shape.inner > 1 else point
+                left = k.at(self.v(), row * w["v_point"] + place.inputs)
                 result = k.at(self.m, (out_block - first) * w["m_block"] + point * w["m_point"])
+                before = self.depth_before(place.phase, point)
+                depth = self.depth_before(place.phase, point + 1) - before
+                skipped = before - self.depth_before(place.phase, 0)
+                source = Terms(self.runs_before(place.phase, point), self.runs_before(place.phase, point + 1), depth)
 
                 def products(lanes: tuple[int, ...], stored: int) -> None:
-                    right = k.at(place.u, point * (shape.depth * sum(lanes)))
-                    self.products(lanes, right, left, result, count, later)
+                    self.products(lanes, source, k.at(place.u, skipped * sum(lanes)), left, result, count, later)
 
                 self.by_width(place, products)
             with k.loop(first, last, nonempty=True) as out_block:
@@ -144,32 +184,37 @@ class WinogradKernel(ABC):
 
                 def inverse(lanes: tuple[int, ...], stored: int) -> None:
                     with k.loop(0, count, w["run"], nonempty=True) as tile:
-                        self.inverse_run(lanes, stored, m, start + tile, tile, place.bias, place.channel)
+                        self.inverse_run(lanes, stored, m, start + tile, tile, place)
 
                 self.by_width(place, inverse)
 
     def after(self, out_block: Value, point: Value, first: Value, last: Value) -> Value:
         """Where the weights lie that are read next."""
-        k, shape, blocks = self.k, self.shape, self.shape.blocks
+        k, blocks = self.k, self.shape.blocks
         more = out_block + 1 < last
         place = self.place_of(k.select(more, out_block + 1, first))
         width = k.integer(sum(blocks.main if blocks.full else blocks.tail))
         if blocks.full and blocks.tail:
             width = k.select(place.inner < blocks.full, width, k.integer(sum(blocks.tail)))
-        return k.at(place.u, k.select(more, point, point + 1) * width * shape.depth)
+        before = self.depth_before(place.phase, k.select(more, point, point + 1)) - self.depth_before(place.phase, 0)
+        return k.at(place.u, before * width)
 
     def place_of(self, out_block: Value) -> Place:
         """Where a block of output channels has its weights, and what it reads."""
-        k, blocks, groups = self.k, self.shape.blocks, self.problem.groups
-        group = out_block // blocks.count if groups > 1 else k.integer(0)
-        inner = out_block % blocks.count if groups > 1 else out_block
+        k, shape, blocks, groups = self.k, self.shape, self.shape.blocks, self.problem.groups
+        number = out_block // blocks.count if groups * len(shape.phases) > 1 else k.integer(0)
+        inner = out_block % blocks.count if groups * len(shape.phases) > 1 else out_block
+        phase, group = (number, k.integer(0)) if groups == 1 else (k.integer(0), number)
         lane = group * blocks.lanes + inner * sum(blocks.main)
-        member = group % self.shape.cluster if self.shape.clusters > 1 else group
+        before = self.depth_before(phase, 0)
+        mine = self.depth_before(phase, shape.products) - before
+        member = group % shape.cluster if shape.clusters > 1 else group
         return Place(
+            phase,
             inner,
             k.at(self.w["packed"], lane),
-            k.at(self.w["packed"], lane * (self.shape.points * self.shape.depth) + blocks.lanes * groups),
-            member * (self.problem.in_channels // groups),
+            k.at(self.w["packed"], before * blocks.lanes + lane * mine + blocks.lanes * groups),
+            member * shape.inputs,
             group * blocks.channels + inner * sum(blocks.main),
         )
 
@@ -188,7 +233,14 @@ class WinogradKernel(ABC):
             write(blocks.tail, blocks.last_count)
 
     def products(
-        self, lanes: tuple[int, ...], right: Value, left: Value, result: Value, count: Value, later: Value
+        self,
+        lanes: tuple[int, ...],
+        terms: Terms,
+        right: Value,
+        left: Value,
+        result: Value,
+        count: Value,
+        later: Value,
     ) -> None:
         """M = V @ U at one point for one block, in runs of nearly equal length of up to ROWS tiles.
 
@@ -202,51 +254,57 @@ class WinogradKernel(ABC):
             rows = k.minimum((run + 1) * pairs // runs * 2, count) - low
             source, sink = k.at(left, low * shape.row), k.at(result, low * shape.width)
             part = (runs + (sum(lanes) * k.bytes - 1)) // runs
-            mine = k.byte_at(later, run * part * shape.depth)
+            mine = k.byte_at(later, run * part * terms.depth)
             k.switch(
                 (rows + 1) // 2,
                 range(1, ROWS // 2 + 1),
-                lambda r: self.product(lanes, 2 * r, source, right, sink, mine, part),
+                lambda r: self.product(lanes, 2 * r, terms, source, right, sink, mine, part),
             )
 
     def product(
-        self, lanes: tuple[int, ...], rows: int, left: Value, right: Value, result: Value, later: Value, part: Value
+        self,
+        lanes: tuple[int, ...],
+        rows: int,
+        terms: Terms,
+        left: Value,
+        right: Value,
+        result: Value,
+        later: Value,
+        share: Value,
     ) -> None:
         """A few rows of the matrix product, all in registers.
 
-        Weights that do not stay in the L2 are asked for one product ahead: each run asks for a part of them (from
-        ``later`` on, ``part`` bytes a turn), so that reading them is spread over all.
+        Weights that do not stay in the L2 are asked for one product ahead: each run asks for its share of them (from
+        ``later`` on, ``share`` bytes a turn), so that reading them is spread over all.
         """
         k, shape, width = self.k, self.shape, sum(lanes)
         starts = [sum(lanes[:v]) for v in range(len(lanes))]
         sums = [[k.var(k.zero(n)) for n in lanes] for _ in range(rows)]
         flat = [total for row in sums for total in row]
-        channels = self.problem.in_channels // self.problem.groups
-        u_bytes = shape.points * shape.depth * shape.blocks.lanes * k.bytes
+        fetches = shape.u_bytes > k.target.l2_bytes // 2 and not k.target.slow_vectors
 
-        fetches = u_bytes > k.target.l2_bytes // 2 and not k.target.slow_vectors
-
-        def terms(tap: Value | int, channel: Value) -> None:
-            weights = k.at(right, (channel + tap * channels if len(shape.summed) > 1 else channel) * width)
-            data = k.at(left, channel + tap * shape.padded if len(shape.summed) > 1 else channel)
+        def multiply(data: Value, channel: Value, turn: Value) -> None:
+            weights = k.at(right, turn * width)
             vectors = [k.load_vector(k.at(weights, at), n) for at, n in zip(starts, lanes, strict=True)]
-            fetch_stream(k, weights, lanes, rows, u_bytes)
+            fetch_stream(k, weights, lanes, rows, shape.u_bytes)
             if fetches:
-                k.prefetch(k.byte_at(later, (channel + tap * channels) * part), locality=2)
+                k.prefetch(k.byte_at(later, turn * share), locality=2)
             for row, totals in enumerate(sums):
-                value = k.load(k.at(data, row * shape.row))
+                value = k.load(k.at(k.at(data, channel), row * shape.row))
                 for vector, total, n in zip(vectors, totals, lanes, strict=True):
                     total.value = k.fma(vector, k.broadcast(value, n), total.value)
 
-        if len(shape.summed) > 1:
-            with (
-                k.loop(0, len(shape.summed), carry=flat, nonempty=True) as tap,
-                k.loop(0, channels, carry=flat, nonempty=True) as channel,
-            ):
-                terms(tap, channel)
+        if shape.is_even and (shape.joins or len(shape.summed) == 1):
+            with k.loop(0, len(shape.summed) * shape.inputs, carry=flat, nonempty=True) as channel:
+                multiply(left, channel, channel)
         else:
-            with k.loop(0, channels, carry=flat, nonempty=True) as channel:
-                terms(0, channel)
+            listed, turn = k.word_at(self.w["runs"], 2 * len(shape.used) + 2), k.var(k.integer(0))
+            with k.loop(terms.first, terms.last, carry=[*flat, turn]) as run:
+                data = k.at(left, k.load(k.word_at(listed, run * 2), "i64"))
+                length = k.load(k.word_at(listed, run * 2 + 1), "i64")
+                with k.loop(0, length, carry=flat, nonempty=True) as channel:
+                    multiply(data, channel, turn.value + channel)
+                turn.value = turn.value + length
         for row, totals in enumerate(sums):
             for at, total in zip(starts, totals, strict=True):
                 k.store_vector(total.value, k.at(result, row * shape.width + at))

@@ -10,11 +10,13 @@ are not written.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from polyconv.geometry import product
 from polyconv.run.cpu.activations import activate
+from polyconv.run.cpu.algorithms import winograd_axes
+from polyconv.run.cpu.algorithms.blocks import CACHE_LINE
 from polyconv.run.cpu.algorithms.record import (
     Algorithm,
     Phase,
@@ -25,8 +27,7 @@ from polyconv.run.cpu.algorithms.record import (
     table_of,
     words,
 )
-from polyconv.run.cpu.algorithms.tiles import tile_starts
-from polyconv.run.cpu.algorithms.winograd_kernel import NAMES, WinogradKernel, along_axes
+from polyconv.run.cpu.algorithms.winograd_kernel import NAMES, Place, WinogradKernel, along_axes
 from polyconv.run.cpu.algorithms.winograd_tiles import (
     Tile,
     cost,
@@ -35,6 +36,7 @@ from polyconv.run.cpu.algorithms.winograd_tiles import (
     obstacle,
     pack,
     packing,
+    places,
     reason,
     rounding,
     shape_of_tiles,
@@ -45,13 +47,19 @@ from polyconv.run.cpu.target import Target
 from polyconv.run.problem import Problem
 
 COLUMNS = 44  # output positions of a run, about: its strip stays in the L1 cache
+LONGEST = 66  # of a run where shorter ones would compute tiles that lie beyond the row
 
 
 def fits(problem: Problem, target: Target) -> str | None:
     """Planes."""
     if problem.layout != "channels_first":
         return "it reads planes (channels_first)"
-    return obstacle(problem, target)
+    reason = obstacle(problem, target)
+    if reason is None and problem.op == "conv_transpose":
+        last = winograd_axes.along(problem, problem.ndim - 1, variants(problem, target)[0].outputs[-1])
+        if last.phases > 1 < last.parts:
+            return f"of the {problem.kernel_size[-1]} taps along a row it would have to sum some"
+    return reason
 
 
 def emit(problem: Problem, tile: Tile, target: Target) -> str:
@@ -79,18 +87,22 @@ class PlaneKernel(WinogradKernel):
         """Turn the run's input and transform its tiles, one vector of channels after the other."""
         k, w, shape = self.k, self.w, self.shape
         picture, places = self.origin(number)
-        base = k.byte_at(w["x"], picture * w["batch_stride"] + cluster * w["channel_stride"] * shape.channels)
+        phase, group = (cluster, k.integer(0)) if len(shape.phases) > 1 else (k.integer(0), cluster)
+        base = k.byte_at(w["x"], picture * w["batch_stride"] + group * w["channel_stride"] * shape.channels)
         target = k.at(v, place * shape.row)
         whole, rest = divmod(shape.channels, shape.lanes)
-        with k.loop(0, len(shape.summed)) as tap:
-            origin = self.tap_origin(tap, places)
-            sink = k.at(target, tap * shape.padded)
+        along = shape.axes[-1]
+        inside = shape.inner if shape.inner > 1 else along.parts if along.short else 1  # that read one strip
+        with k.loop(0, len(shape.summed), inside) as part:
+            origin = self.part_origin(phase, part, places)
 
             def vector(channel: Value, count: int) -> None:
                 planes = k.byte_at(base, channel * w["channel_stride"])
                 self.fill(planes, origin, count)
-                with k.loop(0, w["run"], nonempty=True) as step:
-                    column = self.start(number + step) - places[-1]
+                with k.loop(0, inside) as more, k.loop(0, w["run"], nonempty=True) as step:
+                    more_shift = self.inner(more)[1] if shape.inner > 1 else more * along.part_step
+                    column = (self.start(number + step) - places[-1]) * along.in_step + more_shift
+                    sink = k.at(target, (part + more) * shape.padded)
                     self.transform_tile(column, k.at(k.at(sink, channel), step * shape.row))
 
             if whole:
@@ -99,15 +111,16 @@ class PlaneKernel(WinogradKernel):
             if rest:
                 vector(k.integer(whole * shape.lanes), rest)
 
-    def tap_origin(self, tap: Value, places: list[Value]) -> list[Value]:
-        """The input position of a run's first point, moved along summed axes by a tap."""
+    def part_origin(self, phase: Value, part: Value, places: list[Value]) -> list[Value]:
+        """The input position of a run's first point, for a part of the sum."""
         origin: list[Value] = []
-        for axis in reversed(range(self.problem.ndim)):
-            first = places[axis] - self.w[f"before{axis}"]
-            taps = self.problem.kernel_size[axis]
-            if self.shape.short[axis] is None and taps > 1:
-                first = first + (tap % taps) * self.problem.dilation[axis]
-                tap = tap // taps
+        for axis, found in reversed(list(enumerate(self.shape.axes))):
+            first = places[axis] * found.in_step + self.shift(phase, axis)
+            if axis == self.problem.ndim - 1 and self.shape.inner > 1:
+                part = part // self.shape.inner
+            elif found.parts > 1:
+                first = first + (part % found.parts) * found.part_step
+                part = part // found.parts
             origin.insert(0, first)
         return origin
 
@@ -122,7 +135,7 @@ class PlaneKernel(WinogradKernel):
         with k.loop(0, product(shape.grid[:-1]), nonempty=True) as row:
             rest, offset, valid = row, k.integer(0), None
             for axis in reversed(range(last)):
-                position = origin[axis] + (rest % shape.grid[axis]) * self.problem.dilation[axis]
+                position = origin[axis] + (rest % shape.grid[axis]) * shape.axes[axis].point_step
                 rest = rest // shape.grid[axis]
                 offset = offset + position * w[f"stride{axis}"]
                 inside = position.below(w[f"size{axis}"])
@@ -155,7 +168,7 @@ class PlaneKernel(WinogradKernel):
 
         def load(point: int) -> Value:
             row, along = divmod(point, shape.grid[-1])
-            place = w["columns"] * row + along * self.problem.dilation[-1]
+            place = w["columns"] * row + along * shape.axes[-1].point_step
             return k.load_vector(k.at(base, place * shape.lanes), align=64)
 
         def store(point: int, value: Value) -> None:
@@ -166,20 +179,22 @@ class PlaneKernel(WinogradKernel):
 
     # -- outputs
     def inverse_run(
-        self, lanes: tuple[int, ...], stored: int, m: Value, number: Value, place: Value, bias: Value, channel: Value
+        self, lanes: tuple[int, ...], stored: int, m: Value, number: Value, tile: Value, place: Place
     ) -> None:
         """Transform the run's tiles back into a strip for each vector of channels, and turn that into planes."""
-        k, w = self.k, self.w
+        k, w, shape = self.k, self.w, self.shape
         picture, places = self.origin(number)
         base = k.byte_at(w["out"], picture * w["out_batch_stride"])
         at = 0
         for index, n in enumerate(lanes):
-            added = k.load_vector(k.at(bias, at), n)
-            with k.loop(0, w["run"], nonempty=True) as step:
-                column = self.start(number + step) - places[-1]
-                self.inverse_tile(n, k.at(m, (place + step) * self.shape.width + at), added, column)
-            used = stored if index == len(lanes) - 1 else n
-            self.write_planes(n, used, k.byte_at(base, (channel + at) * w["plane"]), places)
+            added, used = k.load_vector(k.at(place.bias, at), n), stored if index == len(lanes) - 1 else n
+            planes = k.byte_at(base, (place.channel + at) * w["plane"])
+            self.at_planes(place.phase, places, partial(self.ask_for, planes, used))
+            with k.loop(0, shape.inner) as inner, k.loop(0, w["run"], nonempty=True) as step:
+                column = (self.start(number + step) - places[-1]) * shape.axes[-1].out_step
+                source = k.at(m, inner * (w["m_point"] * shape.points) + (tile + step) * shape.width + at)
+                self.inverse_tile(n, source, added, column + self.inner(inner)[0] if shape.inner > 1 else column)
+            self.at_planes(place.phase, places, partial(self.write_planes, planes, n, used))
             at += n
 
     def inverse_tile(self, lanes: int, source: Value, added: Value, column: Value) -> None:
@@ -193,48 +208,71 @@ class PlaneKernel(WinogradKernel):
 
         def store(output: int, value: Value) -> None:
             row, along = divmod(output, shape.outputs[-1])
-            place = w["out_columns"] * row + along * self.problem.dilation[-1]
+            place = w["out_columns"] * row + along * shape.axes[-1].apart * shape.axes[-1].out_step
             k.store_vector(activate(k, self.problem.activation, value + added), k.at(sink, place * lanes))
 
         short = [(axis, found.inverse) for axis, found in enumerate(shape.short) if found]
         along_axes(k, short, shape.grid, load, store)
 
-    def write_planes(self, lanes: int, used: int, planes: Value, places: list[Value]) -> None:
-        """The strip of one vector of channels, row by row, into their planes."""
+    def at_planes(self, phase: Value, places: list[Value], write: Callable[[Value, Value, Value], None]) -> None:
+        """For each row of a run's outputs: its number, where it starts in a plane, and how many columns it has."""
         k, w, shape, last = self.k, self.w, self.shape, self.problem.ndim - 1
-        left = k.minimum(w[f"out_size{last}"] - places[last], w["used_columns"])  # the next run may be another thread's
+        column = places[last] * shape.axes[last].out_step
+        left = k.minimum(w[f"out_size{last}"] - column, w["used_columns"])  # the next run may be another thread's
         with k.loop(0, product(shape.outputs[:-1]), nonempty=True) as row:
-            rest, offset, columns = row, places[last] * self.k.bytes, left
+            rest, offset, columns = row, column * k.bytes, left
             for axis in reversed(range(last)):
-                position = places[axis] + (rest % shape.outputs[axis]) * self.problem.dilation[axis]
+                along = shape.axes[axis]
+                position = (places[axis] + (rest % shape.outputs[axis]) * along.apart) * along.out_step
+                position = position + self.first(phase, axis)
                 rest = rest // shape.outputs[axis]
                 offset = offset + position * w[f"out_stride{axis}"]
                 columns = k.select(position.below(w[f"out_size{axis}"]), columns, k.integer(0))
-            sink = k.byte_at(planes, offset)
-            source = k.at(self.sink, row * w["out_columns"] * lanes)
-            with k.loop(0, columns, lanes) as column:
-                mask = k.mask(columns - column, lanes)
-                rows = [k.load_vector(k.at(source, (column + place) * lanes), lanes) for place in range(lanes)]
-                for index, values in enumerate(k.transpose(rows)[:used]):
-                    k.store_vector(values, k.at(k.byte_at(sink, w["plane"] * index), column), mask=mask)
+            write(row, offset, columns)
+
+    def ask_for(self, planes: Value, used: int, row: Value, offset: Value, columns: Value) -> None:
+        """Ask for the lines of some planes that a row of outputs will take: each is in a page of its own."""
+        k = self.k
+        with k.loop(0, columns, CACHE_LINE // k.bytes) as column:
+            for index in range(used):
+                plane = k.byte_at(planes, self.w["plane"] * index + offset)
+                k.prefetch(k.at(plane, column), write=True)
+
+    def write_planes(self, planes: Value, lanes: int, used: int, row: Value, offset: Value, columns: Value) -> None:
+        """A row of the strip of one vector of channels, into their planes."""
+        k, w = self.k, self.w
+        source = k.at(self.sink, row * w["out_columns"] * lanes)
+        with k.loop(0, columns, lanes) as column:
+            mask = k.mask(columns - column, lanes)
+            rows = [k.load_vector(k.at(source, (column + place) * lanes), lanes) for place in range(lanes)]
+            for index, values in enumerate(k.transpose(rows)[:used]):
+                k.store_vector(values, k.at(k.byte_at(planes, w["plane"] * index + offset), column), mask=mask)
 
 
 # ---- run-time sizes ------------------------------------------------------------------------------------------------
-def _runs(outputs: int, dilation: int, starts: list[int], size: int) -> tuple[int, list[int]]:
+def _runs(outputs: int, dilation: int, starts: list[int], size: int, step: int = 1) -> tuple[int, list[int]]:
     """Tiles of a run along the last axis, and the starts of a row's tiles filled up to whole runs.
+
+    Positions are a ``step`` apart in the inputs, or in the outputs.
 
     The ``dilation`` tiles that interleave cover outputs without a gap: they stay together.
 
     >>> _runs(4, 1, [0, 4, 8], 9), _runs(4, 2, [0, 8, 1], 9)
     ((3, [0, 4, 8]), (3, [0, 1, 8]))
+    >>> _runs(4, 1, list(range(0, 60, 4)), 60)[0]  # one of fifteen tiles, not two of eight
+    15
     >>> run, starts = _runs(4, 5, [rest + 20 * group for rest in range(5) for group in range(5)], 100)
     >>> run, len(starts), starts[:run]
     (10, 30, [0, 1, 2, 3, 4, 20, 21, 22, 23, 24])
     """
     period = outputs * dilation if outputs > 1 else 1
     groups, together = ceil_div(size, period), dilation if outputs > 1 else 1
-    runs = max(1, ceil_div(groups * period, COLUMNS))
+    runs = max(1, ceil_div(groups * period * step, COLUMNS))
     each = max(1, ceil_div(groups, runs))
+    if runs > 1:
+        more = ceil_div(groups, runs - 1)
+        if more * (runs - 1) < each * runs and more * period * step <= LONGEST:
+            runs, each = runs - 1, more
     if each >= groups:
         return len(starts), sorted(starts)
     runs = ceil_div(groups, each)
@@ -245,29 +283,32 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     """Runs, blocks of them, and whether each thread transforms for itself."""
     shape = shape_of_tiles(problem, tile, target)
     item = shape.item
-    starts = tile_starts(shape.outputs, problem.dilation, sizes.out_size)
-    run, starts[-1] = _runs(shape.outputs[-1], problem.dilation[-1], starts[-1], sizes.out_size[-1])
+    starts, along = shape.starts(sizes.out_size), shape.axes[-1]
+    positions, step = shape.positions(sizes.out_size)[-1], max(along.in_step, along.out_step)
+    run, starts[-1] = _runs(shape.outputs[-1], along.apart, starts[-1], positions, step)
     counts = [len(found) for found in starts]
     tiles = sizes.batch * product(counts)
     out_blocks = shape.blocks.count * problem.groups
     work = cut_work(shape, target, tiles, run, threads)
-    reach = shape.grid[-1] - 1
     spread = max(starts[-1][:run]) - starts[-1][0]
-    dilation = problem.dilation[-1]
-    columns = _whole(spread + reach * dilation + 1, shape.lanes)
-    used_columns = spread + (shape.outputs[-1] - 1) * dilation + 1
+    placed = places(shape, sizes.padding)
+    reach = (shape.grid[-1] - 1) * along.point_step + ((along.parts - 1) * along.part_step if along.short else 0)
+    reach += max([int(shift) for shift in placed[-2 * shape.inner + 1 :: 2]])
+    columns = _whole(spread * along.in_step + reach + 1, shape.lanes)
+    used_columns = (spread + (shape.outputs[-1] - 1) * along.apart + 1) * along.out_step
     out_columns = _whole(used_columns, shape.lanes)
     sinks_at = product(shape.grid[:-1]) * columns * shape.lanes * item
     m_at = sinks_at + product(shape.outputs[:-1]) * out_columns * shape.lanes * item
     plane = sizes.out_plane * item
     table = table_of(itertools.chain(*starts))
     arguments = words(
-        table, tiles, work.block, work.blocks, run, work.chunk, work.together, out_blocks, work.v_point, work.m_point,
-        work.m_block, sizes.x_strides[0] * item, plane * problem.out_channels, sizes.x_strides[1] * item, plane,
-        columns, out_columns, used_columns, sinks_at, m_at, *_axes(sizes, counts, item),
+        table, shape.runs, placed, tiles, work.block, work.blocks, run, work.chunk, work.together, out_blocks,
+        work.v_point, work.m_point, work.m_block, sizes.x_strides[0] * item, plane * problem.out_channels,
+        sizes.x_strides[1] * item, plane, columns, out_columns, used_columns, sinks_at, m_at,
+        *_axes(sizes, counts, item),
     )  # fmt: skip
     text = partial(reason, shape, tiles, work.block, f", {run} turned together")
-    return Schedule(arguments, (Phase("run0", work.items),), m_at + work.bytes, 0, (table,), text)
+    return Schedule(arguments, (Phase("run0", work.items),), m_at + work.bytes, 0, (table, shape.runs, placed), text)
 
 
 def _whole(count: int, lanes: int) -> int:
@@ -281,7 +322,7 @@ def _axes(sizes: Sizes, counts: Sequence[int], item: int) -> list[int]:
     for axis in reversed(range(len(counts))):
         at -= counts[axis]
         words_.append(
-            [counts[axis], at, sizes.padding[axis][0], sizes.in_size[axis], sizes.x_strides[axis + 2] * item,
+            [counts[axis], at, sizes.in_size[axis], sizes.x_strides[axis + 2] * item,
              sizes.out_size[axis], out_stride]
         )  # fmt: skip
         out_stride *= sizes.out_size[axis]

@@ -74,6 +74,8 @@ def fits(problem: Problem, target: Target) -> str | None:
     if problem.layout != "channels_first":
         return "it reads planes (channels_first)"
     reason = obstacle(problem, target)
+    if reason is None and (problem.op != "conv" or set(problem.stride) != {1}):
+        reason = f"it computes convolutions of stride 1, not {problem.op} of stride {problem.stride}"
     if reason is None and problem.groups > 1:
         reason = f"it computes one group, not {problem.groups}"
     if reason is None and problem.kernel_size[-1] > 1:
@@ -124,7 +126,8 @@ class _RowsKernel:
     def __init__(self, shape: RowShape, target: Target) -> None:
         self.k = Kernel("run0", target, shape.problem.dtype)
         self.shape, self.problem, self.last = shape, shape.problem, shape.problem.ndim - 1
-        names = (*NAMES, *(f"{name}{axis}" for axis in range(self.problem.ndim) for name in AXIS_NAMES))
+        axis_names = (*AXIS_NAMES, "before")
+        names = (*NAMES, *(f"{name}{axis}" for axis in range(self.problem.ndim) for name in axis_names))
         values = self.k.words(*names)
         self.w = {name.removesuffix(": ptr"): value for name, value in zip(names, values, strict=True)}
         self.all = (1 << shape.lanes) - 1
@@ -202,7 +205,7 @@ class _RowsKernel:
     def channels(self, row: _Row, masked: bool) -> None:
         """All vectors of all channels."""
         k, w, shape, lanes = self.k, self.w, self.shape, self.shape.lanes
-        begin, pair_size = row.start - w[f"before{self.last}"], shape.depth * PAIR * lanes
+        begin, pair_size = row.start - w[f"before{self.last}"], shape.inputs * PAIR * lanes
         short = [(axis, found.data) for axis, found in enumerate(shape.short) if found]
         with k.loop(0, shape.channels, nonempty=True) as channel:
             plane = k.byte_at(row.source, channel * w["channel_stride"])
@@ -230,9 +233,9 @@ class _RowsKernel:
         """One block of output channels: its products and outputs, a pair of vectors after the other."""
         k, shape = self.k, self.shape
         lane = block * len(shape.blocks.main)
-        weights = k.at(self.w["packed"], lane * (shape.points * shape.depth) + shape.blocks.lanes)
+        weights = k.at(self.w["packed"], lane * (shape.points * shape.inputs) + shape.blocks.lanes)
         with k.loop(0, (row.vectors + 1) // PAIR, nonempty=True) as pair:
-            data = k.at(self.v, pair * (shape.depth * PAIR * shape.lanes))
+            data = k.at(self.v, pair * (shape.inputs * PAIR * shape.lanes))
 
             def write(vectors: int, pair: Value = pair, data: Value = data) -> None:
                 self.products(data, weights, vectors, channels)
@@ -245,9 +248,9 @@ class _RowsKernel:
         k, shape, lanes = self.k, self.shape, self.shape.lanes
         with k.loop(0, shape.points, nonempty=True) as point:
             left = k.at(data, point * self.w["v_point"])
-            right = k.at(weights, point * (shape.depth * channels))
+            right = k.at(weights, point * (shape.inputs * channels))
             sums = [[k.var(k.zero()) for _ in range(vectors)] for _ in range(channels)]
-            with k.loop(0, shape.depth, carry=[one for some in sums for one in some], nonempty=True) as c:
+            with k.loop(0, shape.inputs, carry=[one for some in sums for one in some], nonempty=True) as c:
                 xs = [k.load_vector(k.at(left, c * (PAIR * lanes) + v * lanes), align=64) for v in range(vectors)]
                 spot = k.at(right, c * channels)
                 for r, totals in enumerate(sums):
@@ -323,7 +326,7 @@ def _cut(shape: RowShape, target: Target, sizes: Sizes, threads: int) -> _Cut:
     problem = shape.problem
     tiles = product(tile_counts(shape.outputs[:-1], problem.dilation[:-1], sizes.out_size[:-1]))
     vectors = ceil_div(sizes.out_size[-1], shape.lanes)
-    one = shape.points * shape.depth * shape.lanes * shape.item
+    one = shape.points * shape.inputs * shape.lanes * shape.item
     most = max(PAIR, int(V_SHARE * target.l2_bytes) // one // PAIR * PAIR)
     fewest, rows = max(1, ceil_div(vectors, most)), sizes.batch * tiles
 
@@ -340,7 +343,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     sizes = _long_rows(problem, sizes)
     starts = tile_starts(shape.outputs[:-1], problem.dilation[:-1], sizes.out_size[:-1])
     work = _cut(shape, target, sizes, threads)
-    v_point = ceil_div(work.longest, PAIR) * PAIR * shape.lanes * shape.depth + 64 // item  # not a power of two
+    v_point = ceil_div(work.longest, PAIR) * PAIR * shape.lanes * shape.inputs + 64 // item  # not a power of two
     plane = sizes.out_plane * item
     axes: list[int] = []
     at, out_stride = sum(map(len, starts)), item
@@ -348,8 +351,8 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
         count = len(starts[axis]) if axis < len(starts) else 1
         at -= count if axis < len(starts) else 0
         axes[:0] = [
-            count, at, sizes.padding[axis][0], sizes.in_size[axis], sizes.x_strides[axis + 2] * item,
-            sizes.out_size[axis], out_stride,
+            count, at, sizes.in_size[axis], sizes.x_strides[axis + 2] * item, sizes.out_size[axis], out_stride,
+            sizes.padding[axis][0],
         ]  # fmt: skip
         out_stride *= sizes.out_size[axis]
     table = table_of(itertools.chain(*starts))
@@ -376,18 +379,20 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
     vectors = rows * work.vectors
     blocks = shape.blocks
     loads = 1.15 * (problem.out_channels / PAIR + blocks.count)
-    products = vectors * shape.points * shape.depth * max(problem.out_channels, loads) / (PRODUCTS * target.vector_rate)
+    products = (
+        vectors * shape.points * shape.inputs * max(problem.out_channels, loads) / (PRODUCTS * target.vector_rate)
+    )
     reading = rows * work.segments * shape.u_bytes / READING if shape.u_bytes > target.l2_bytes // 2 else 0.0
     if sizes.far:
         reading = max(reading, max(threads, 2) * shape.u_bytes / FROM_MEMORY)  # each thread reads all
-    moving = vectors * shape.points * (TRANSFORM * shape.depth + INVERSE * problem.out_channels)
+    moving = vectors * shape.points * (TRANSFORM * shape.inputs + INVERSE * problem.out_channels)
     return winograd_tiles.beside_exact(problem, 1.15 * (max(products, reading) + moving), threads)
 
 
 def packing(problem: Problem, tile: Tile, target: Target) -> float:
     """Seconds to transform the weights."""
     shape = row_shape(problem, tile, target)
-    return winograd_tiles.PACKING * shape.points * shape.depth * shape.blocks.lanes
+    return winograd_tiles.PACKING * shape.u_size
 
 
 def rounding(tile: Tile) -> tuple[int, ...]:

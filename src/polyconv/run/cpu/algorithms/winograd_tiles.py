@@ -14,15 +14,15 @@ import numpy as np
 
 from polyconv.geometry import product
 from polyconv.run.cpu.algorithms.blocks import CACHE_LINE, Blocks, cut, taps_first
-from polyconv.run.cpu.algorithms.cook_toom import ShortConvolution, kernel_matrix, short_convolution
-from polyconv.run.cpu.algorithms.record import FROM_MEMORY, Sizes, aligned, ceil_div
-from polyconv.run.cpu.algorithms.tiles import tile_counts
+from polyconv.run.cpu.algorithms.cook_toom import ShortConvolution, kernel_matrix
+from polyconv.run.cpu.algorithms.record import FROM_MEMORY, Sizes, Table, aligned, ceil_div, table_of
+from polyconv.run.cpu.algorithms.tiles import tile_counts, tile_starts
+from polyconv.run.cpu.algorithms.winograd_axes import SHORT, Along, along, effective_taps, place_of_phase
 from polyconv.run.cpu.target import Target
-from polyconv.run.problem import Array, Problem
+from polyconv.run.problem import Array, Pads, Problem
 
 ROWS = 14  # tiles held in registers by the matrix product, for two vectors of channels
 FEWEST_ROWS = 5  # fewer tiles in registers take as long as so many
-SHORT = {3: (4, 3, 2), 5: (2,), 7: (4,)}  # taps of an axis -> outputs of a tile, the usual one first
 SHARE_OF_L2 = 0.75  # what stays there of what is read in turns
 FEWEST = 16  # channels of a group, in and out
 TOGETHER = 64  # channels, at least, whose groups are transformed together: the addresses are worked out once for them
@@ -34,19 +34,19 @@ PRODUCTS = 0.9  # of the machine's rate that the products reach with everything 
 UNHIDDEN = 0.3  # of what can go on at the same time as something that takes longer
 TRANSFORM = 3.2e-9  # seconds a point of a tile, for a vector of input channels
 INVERSE = 2.5e-9  # and of output channels
+FAR_STRIP = 3  # times as long where the strip of one run does not fit the L1
+APART = 3  # times as long for outputs, where phases put them a stride apart
 TURNING = 2e-9  # seconds a position of a tile, where planes are turned, for a vector of channels
 ITEM = 0.2e-6  # seconds to start one
 BORDER = 80e-9  # seconds a plane, where two threads write to one line of it
 MOST_RUNS = 4  # of ROWS tiles each that share a reading of U
 LARGEST = 4  # times the L2: what a thread's V and M may take, where more than ROWS tiles would share a reading of U
 PACKING = 1.7e-9  # seconds to transform a weight to one point, and put it in its place
-KEPT = (
-    0.85  # times the model's seconds: the exact kernels' models count the full rate, and they reach 0.6 to 0.87 of it
-)
-SHORT_SUM = 60  # terms more that a sum of theirs takes the time of
+KEPT = 0.75  # times the model's seconds: the exact kernels' models count the full rate, they reach 0.6 to 0.87 of it
+KEPT_SPREAD = 0.87  # the same beside `dense_spread`, which counts what it takes
 UNUSUAL = 1.15  # times as fast as the usual tile must another be: it is more code, for which a next size would wait
 UNUSUAL_FAR = 1.05  # the same where weights come from memory
-WORTH = 10e-6  # seconds a call must save before exactness on integers is given up
+WORTH = 2e-6  # seconds a call must save before exactness on integers is given up
 
 
 class Tile(NamedTuple):
@@ -57,17 +57,18 @@ class Tile(NamedTuple):
 
 
 def obstacle(problem: Problem, target: Target) -> str | None:
-    """Dense, stride 1, float32, and short kernels."""
-    if problem.op != "conv":
+    """Dense, float32, and a few taps that read neighbours."""
+    if problem.op not in ("conv", "conv_transpose"):
         return f"it computes convolutions, not {problem.op}"
-    if any(step != 1 for step in problem.stride):
-        return f"its tiles overlap for stride 1 only, the stride is {problem.stride}"
     if problem.dtype != "float32":
         return "it rounds more than the definition does: for float64 exactness goes first"
     if min(problem.in_channels, problem.out_channels) // problem.groups < FEWEST:
         return "with so few channels a group, transforming costs more than it saves"
-    if not any(taps in SHORT for taps in problem.kernel_size):
-        return f"no axis of the kernel {problem.kernel_size} has {' or '.join(map(str, SHORT))} taps"
+    if problem.op == "conv_transpose" and (problem.groups > 1 or set(problem.dilation) != {1}):
+        return "of transposed layers it computes those of one group without dilation"
+    if not any(effective_taps(problem, axis) in SHORT for axis in range(problem.ndim)):
+        facts = f"the kernel {problem.kernel_size} with stride {problem.stride} and dilation {problem.dilation}"
+        return f"no axis of {facts} has {' or '.join(map(str, SHORT))} taps for neighbouring inputs"
     if target.vector_registers < 32:
         return "the transforms need 32 vector registers"
     return None
@@ -79,14 +80,15 @@ def variants(problem: Problem, target: Target) -> Sequence[Tile]:
     Small tiles multiply more, and win where large ones would reach far beyond the border of the picture, or where
     reading their weights takes longer than multiplying.
     """
-    short = [axis for axis, taps in enumerate(problem.kernel_size) if taps in SHORT][-2:]
-    if len(short) == 2 and any(problem.kernel_size[axis] == 7 for axis in short):
+    taps = [effective_taps(problem, axis) for axis in range(problem.ndim)]
+    short = [axis for axis, count in enumerate(taps) if count in SHORT][-2:]
+    if len(short) == 2 and any(taps[axis] == 7 for axis in short):
         short = short[-1:]
     found = []
-    for size in range(max((len(SHORT[problem.kernel_size[axis]]) for axis in short), default=0)):
+    for size in range(max((len(SHORT[taps[axis]]) for axis in short), default=0)):
         outputs = [0] * problem.ndim
         for axis in short:
-            choices = SHORT[problem.kernel_size[axis]]
+            choices = SHORT[taps[axis]]
             outputs[axis] = choices[min(size, len(choices) - 1)]
         found.append(Tile(tuple(outputs)))
     return list(dict.fromkeys(found))
@@ -102,26 +104,39 @@ class Shape:
         self.problem, self.tile, self.lanes = problem, tile, lanes
 
     @cached_property
+    def axes(self) -> list[Along]:
+        """What tiles read and write along each axis."""
+        return [along(self.problem, axis, outputs) for axis, outputs in enumerate(self.tile.outputs)]
+
+    @cached_property
     def short(self) -> list[ShortConvolution | None]:
         """The short convolution along each axis; None for a summed one."""
-        taps = self.problem.kernel_size
-        return [short_convolution(m, r) if m else None for m, r in zip(self.tile.outputs, taps, strict=True)]
+        return [axis.short for axis in self.axes]
 
     @cached_property
     def transforms(self) -> list[Array]:
         """What transforms the weights along each short axis: [point][tap]."""
-        taps = self.problem.kernel_size
-        return [np.array(kernel_matrix(m, r), float) for m, r in zip(self.tile.outputs, taps, strict=True) if m]
+        return [np.array(kernel_matrix(found.outputs, found.taps), float) for found in self.short if found]
 
     @cached_property
     def grid(self) -> tuple[int, ...]:
         """Points along each axis; 1 for a summed one."""
-        return tuple([m + r - 1 if m else 1 for m, r in zip(self.tile.outputs, self.problem.kernel_size, strict=True)])
+        return tuple([found.points if found else 1 for found in self.short])
 
     @cached_property
     def points(self) -> int:
         """Points of a tile: matrix products."""
         return product(self.grid)
+
+    @cached_property
+    def inner(self) -> int:
+        """Phases along a row that are worked on together, so that planes are written in whole vectors."""
+        return self.axes[-1].phases if self.problem.layout == "channels_first" else 1
+
+    @cached_property
+    def products(self) -> int:
+        """Matrix products of a tile: one for each point, of each of the inner phases."""
+        return self.points * self.inner
 
     @cached_property
     def outputs(self) -> tuple[int, ...]:
@@ -130,9 +145,93 @@ class Shape:
 
     @cached_property
     def summed(self) -> list[tuple[int, ...]]:
-        """The taps of the summed axes, as tap numbers along every axis (0 along short ones)."""
-        ranges = [range(1 if m else taps) for m, taps in zip(self.tile.outputs, self.problem.kernel_size, strict=True)]
-        return list(itertools.product(*ranges))
+        """What is transformed one by one: the number of the part along every axis.
+
+        Where there are inner phases, each has its own; the last number is the phase's (and its only part is 0).
+        """
+        counts = [axis.parts for axis in self.axes]
+        return list(itertools.product(*map(range, (*counts[:-1], self.inner if self.inner > 1 else counts[-1]))))
+
+    @cached_property
+    def phases(self) -> list[tuple[int, ...]]:
+        """Convolutions one after the other: the number of the phase along every axis (0 where phases are inner)."""
+        counts = [axis.phases for axis in self.axes]
+        return list(itertools.product(*map(range, (*counts[:-1], 1 if self.inner > 1 else counts[-1]))))
+
+    @cached_property
+    def every_phase(self) -> list[tuple[int, ...]]:
+        """The inner phases of each phase, one after the other."""
+        return [(*phase[:-1], phase[-1] + inner) for phase in self.phases for inner in range(self.inner)]
+
+    @cached_property
+    def used(self) -> list[list[int]]:
+        """For each point of each phase, which of ``summed`` are not zero there."""
+        grid = list(itertools.product(*map(range, self.grid)))
+        return [
+            [number for number, parts in enumerate(self.summed) if self._reads(phase, parts, point)]
+            for phase in self.every_phase
+            for point in grid
+        ]
+
+    def _reads(self, phase: tuple[int, ...], parts: tuple[int, ...], point: tuple[int, ...]) -> bool:
+        """Is the product of some parts at a point anything but zero."""
+        if self.inner > 1:
+            if parts[-1] != phase[-1]:
+                return False
+            parts = (*parts[:-1], 0)
+        return all(axis.reads(*facts) for axis, *facts in zip(self.axes, phase, parts, point, strict=True))
+
+    @cached_property
+    def is_even(self) -> bool:
+        """Does every point multiply every part, in one phase."""
+        return len(self.every_phase) == 1 and all(len(found) == len(self.summed) for found in self.used)
+
+    @cached_property
+    def terms(self) -> int:
+        """Parts that are multiplied, over all phases and points."""
+        return sum(map(len, self.used))
+
+    @cached_property
+    def joins(self) -> bool:
+        """Do neighbouring parts of a row of V follow one another without a gap."""
+        return self.inputs == self.padded
+
+    @cached_property
+    def runs(self) -> Table:
+        """What each product sums, in runs that lie in one piece in a row of V.
+
+        How many runs, and how many channels of all parts, come before each point of each phase; then where each run
+        starts in a row, and how many channels it has.
+        """
+        before: list[int] = [0, 0]
+        found: list[int] = []
+        for parts in self.used:
+            for place, number in enumerate(parts):
+                if self.joins and place and parts[place - 1] == number - 1:
+                    found[-1] += self.inputs
+                else:
+                    found += [number * self.padded, self.inputs]
+            before += [len(found) // 2, before[-1] + len(parts) * self.inputs]
+        return table_of(before + found)
+
+    def starts(self, out_size: tuple[int, ...]) -> list[list[int]]:
+        """The first position of each tile along each axis."""
+        return tile_starts(self.outputs, self.apart, self.positions(out_size))
+
+    def tiles(self, out_size: tuple[int, ...]) -> int:
+        """How many tiles a picture has, of each phase."""
+        return product(tile_counts(self.outputs, self.apart, self.positions(out_size)))
+
+    def positions(self, out_size: tuple[int, ...]) -> tuple[int, ...]:
+        """Along each axis, of the phase that has most."""
+        if len(self.every_phase) == 1:
+            return out_size
+        return tuple([ceil_div(size, axis.out_step) for size, axis in zip(out_size, self.axes, strict=True)])
+
+    @cached_property
+    def apart(self) -> tuple[int, ...]:
+        """Positions between neighbouring outputs of a tile along each axis."""
+        return tuple(axis.apart for axis in self.axes)
 
     @cached_property
     def cluster(self) -> int:
@@ -143,13 +242,13 @@ class Shape:
 
     @cached_property
     def clusters(self) -> int:
-        """How many; with more than one, every thread transforms what it multiplies."""
-        return self.problem.groups // self.cluster
+        """How many, or how many phases; with more than one, every thread transforms what it multiplies."""
+        return self.problem.groups // self.cluster * len(self.phases)
 
     @cached_property
     def channels(self) -> int:
         """Input channels of a cluster."""
-        return self.problem.in_channels // self.clusters
+        return self.problem.in_channels // (self.problem.groups // self.cluster)
 
     @cached_property
     def padded(self) -> int:
@@ -183,10 +282,15 @@ class Shape:
         return product(self.grid[:-1]) * self.outputs[-1]
 
     @cached_property
+    def strip_bytes(self) -> int:
+        """The least that a run of tiles is turned into, of planes: those of a dilated row stay together."""
+        last = self.axes[-1]
+        return product(self.grid[:-1]) * self.outputs[-1] * last.apart * last.in_step * self.lanes * self.item
+
+    @cached_property
     def usual(self) -> Tile:
         """The tile that is fastest for most pictures."""
-        taps = self.problem.kernel_size
-        return Tile(tuple([SHORT[r][0] if m else 0 for m, r in zip(self.tile.outputs, taps, strict=True)]))
+        return Tile(tuple([SHORT[found.taps][0] if found else 0 for found in self.short]))
 
     @cached_property
     def item(self) -> int:
@@ -200,24 +304,51 @@ class Shape:
 
     @cached_property
     def vectors(self) -> int:
-        """Vectors of output channels."""
-        return self.blocks.vectors * self.problem.groups
+        """Vectors of output channels, of all phases."""
+        return self.blocks.vectors * self.problem.groups * len(self.phases)
+
+    @cached_property
+    def u_size(self) -> int:
+        """The transformed weights."""
+        return self.terms * self.inputs * self.blocks.lanes * self.problem.groups
 
     @cached_property
     def u_bytes(self) -> int:
-        """The transformed weights."""
-        return self.points * self.depth * self.blocks.lanes * self.problem.groups * self.item
+        """The bytes of the transformed weights."""
+        return self.u_size * self.item
 
     @cached_property
-    def depth(self) -> int:
-        """Terms of the matrix product: input channels of a group times summed taps."""
-        return self.problem.in_channels // self.problem.groups * len(self.summed)
+    def inputs(self) -> int:
+        """Input channels of a group."""
+        return self.problem.in_channels // self.problem.groups
+
+    @cached_property
+    def depth(self) -> float:
+        """Terms of a matrix product, on average: input channels of a group times parts."""
+        return self.inputs * self.terms / (self.products * len(self.phases))
 
 
 @lru_cache(maxsize=256)
 def shape_of_tiles(problem: Problem, tile: Tile, target: Target) -> Shape:
     """The facts for a target's vectors."""
     return Shape(problem, tile, target.lanes(problem.dtype))
+
+
+@lru_cache(maxsize=256)
+def places(shape: Shape, padding: Pads) -> Table:
+    """For each phase and axis its first output, and how its inputs are shifted; then those of the inner phases.
+
+    Where phases are inner a phase has what they all have: output 0, and the least shift.
+    """
+    last = shape.problem.ndim - 1
+    inner = [place_of_phase(shape.problem, last, number, padding[last][0]) for number in range(shape.inner)]
+    least = min(shift for _, shift in inner)
+    found: list[int] = []
+    for phase in shape.phases:
+        for axis, (number, (before, _)) in enumerate(zip(phase, padding, strict=True)):
+            shared = axis == last and shape.inner > 1
+            found += (0, least) if shared else place_of_phase(shape.problem, axis, number, before)
+    return table_of([*found, *itertools.chain(*((first, shift - least) for first, shift in inner))])
 
 
 def pack(problem: Problem, tile: Tile, target: Target, weight: Array | None, bias: Array | None) -> Array:
@@ -230,38 +361,75 @@ def pack(problem: Problem, tile: Tile, target: Target, weight: Array | None, bia
 def pack_points(shape: Shape, weight: Array, bias: Array | None) -> Array:
     """`pack` for a shape."""
     problem = shape.problem
-    blocks, groups, inputs, ndim = shape.blocks, problem.groups, problem.in_channels // problem.groups, problem.ndim
+    blocks, groups, inputs = shape.blocks, problem.groups, shape.inputs
     taps = taps_first(problem, weight).reshape(groups, *problem.kernel_size, inputs, blocks.channels)
-    order = sorted(range(ndim), key=lambda axis: not shape.tile.outputs[axis])  # the transformed axes first
-    taps = taps.transpose(0, *(1 + axis for axis in order), ndim + 1, ndim + 2)
     biases = groups * blocks.lanes
-    size = biases + groups * shape.points * shape.depth * blocks.lanes
+    size = biases + shape.u_size
     packed = aligned(size + shape.padded, problem.numpy_dtype())
     packed[:biases] = 0
     packed[size:] = 0
     if bias is not None:
         packed[:biases].reshape(groups, blocks.lanes)[:, : blocks.channels] = bias.reshape(groups, blocks.channels)
     at, width = biases, sum(blocks.main)
-    for group in range(groups):
-        for block in range(blocks.count):
+    for start in range(0, len(shape.every_phase), shape.inner):
+        phases = range(start, start + shape.inner)
+        ordered = [(_ordered(shape, shape.every_phase[phase], taps), _kept(shape, phase)) for phase in phases]
+        for group, block in itertools.product(range(groups), range(blocks.count)):
             lanes = width if block < blocks.full else sum(blocks.tail)
-            mine = taps[group, ..., block * width : block * width + lanes]
-            end = at + shape.points * shape.depth * lanes
-            _transform(shape.transforms, mine, packed[at:end].reshape(shape.points, shape.depth, lanes))
-            at = end
+            for mine, used in ordered:
+                terms = shape.points * len(shape.summed) if used is None else len(used)
+                end = at + terms * inputs * lanes
+                piece = mine[group, ..., block * width : block * width + lanes]
+                _transform(shape.transforms, piece, used, packed[at:end].reshape(terms, inputs, lanes))
+                at = end
     return packed
 
 
-def _transform(transforms: list[Array], taps: Array, out: Array) -> None:
-    """One block's weights [tap]...[channel][lane], its leading axes transformed: a piece that stays in the cache."""
-    used = taps.shape[-1]
+def _kept(shape: Shape, phase: int) -> list[int] | None:
+    """Which of a phase's [point][part] are not zero; None for all."""
+    parts = len(shape.summed) // shape.inner
+    used = shape.used[phase * shape.points : (phase + 1) * shape.points]
+    found = [point * parts + number // shape.inner for point, some in enumerate(used) for number in some]
+    return None if shape.is_even else found
+
+
+def _ordered(shape: Shape, phase: tuple[int, ...], taps: Array) -> Array:
+    """A phase's taps as [group][tap of a part, along each short axis]...[part, along each axis]...[channel][lane]."""
+    ndim = shape.problem.ndim
+    for axis, (found, number) in enumerate(zip(shape.axes, phase, strict=True)):
+        count = taps.shape[1 + 2 * axis]
+        rows = [[*part, *(count,) * (found.length - len(part))] for part in found.taps[number]]  # no tap: zeros
+        order = [rows[part][tap] for tap in range(found.length) for part in range(found.parts)]
+        if order != list(range(count)):
+            if max(order, default=0) == count:
+                taps = np.concatenate([taps, np.zeros_like(taps.take([0], 1 + 2 * axis))], 1 + 2 * axis)
+            taps = taps.take(order, 1 + 2 * axis)
+        before, after = taps.shape[: 1 + 2 * axis], taps.shape[2 + 2 * axis :]
+        taps = taps.reshape(*before, found.length, found.parts, *after)
+    return taps.transpose(
+        0, *(1 + 2 * axis for axis in range(ndim)), *(2 + 2 * axis for axis in range(ndim)), -2, -1
+    ).reshape(
+        taps.shape[0],
+        *(found.length for found in shape.axes if found.short),
+        *(found.parts for found in shape.axes),
+        *taps.shape[-2:],
+    )
+
+
+def _transform(transforms: list[Array], taps: Array, used: list[int] | None, out: Array) -> None:
+    """One block's weights [tap]...[part]...[channel][lane], its leading axes transformed: it stays in the cache.
+
+    ``used``: which of [point][part] are kept; None for all.
+    """
+    lanes = taps.shape[-1]
     points: Array = np.ascontiguousarray(taps, np.float64)
     for axis, matrix in enumerate(transforms):
         front = product(points.shape[:axis])
         rest = points.reshape(front, points.shape[axis], -1)
         points = (matrix @ rest).reshape(*points.shape[:axis], matrix.shape[0], *points.shape[axis + 1 :])
-    out[..., :used] = points.reshape(*out.shape[:2], used)
-    out[..., used:] = 0
+    kept = points.reshape(-1, out.shape[1], lanes)
+    out[..., :lanes] = kept if used is None else kept[used]
+    out[..., lanes:] = 0
 
 
 def spread(elements: int, item: int) -> int:
@@ -324,7 +492,7 @@ def cut_work(shape: Shape, target: Target, tiles: int, run: int, threads: int) -
             block = _block(tiles, run, ROWS * runs, share)
             if block == last:
                 continue
-            last, m_bytes = block, shape.points * block * shape.width * shape.item
+            last, m_bytes = block, shape.products * block * shape.width * shape.item
             several = budget // m_bytes if streams else 1
             for together in (1, several if several < chunk else chunk) if several > 1 < chunk else (1,):
                 seconds, used = _model(shape, target, rate, tiles, block, chunk, together, threads)
@@ -338,9 +506,9 @@ def _least_seconds(shape: Shape, target: Target, tiles: int) -> float:
 
     All of them are products and transforms of every point; the share of a millionth is for rounding.
     """
-    each = shape.depth * shape.vectors / (PRODUCTS * target.vector_rate)
-    each += TRANSFORM * shape.row / shape.lanes * shape.clusters + INVERSE * shape.vectors
-    return tiles * shape.points * each * (1 - 1e-6)
+    each = shape.products * shape.vectors * (shape.depth / (PRODUCTS * target.vector_rate) + INVERSE)
+    each += shape.points * TRANSFORM * shape.row / shape.lanes * shape.clusters
+    return tiles * each * (1 - 1e-6)
 
 
 def _block(tiles: int, run: int, most: int, share: int) -> int:
@@ -368,13 +536,13 @@ def _model(
     """
     most, points = int(SHARE_OF_L2 * target.l2_bytes), shape.points
     mine = -(-(-(-tiles // block) * -(-shape.count // chunk)) // threads)
-    part, passes = chunk / shape.count, chunk / together
+    part, passes, products = chunk / shape.count, chunk / together, shape.products
     clusters = chunk if shape.clusters > 1 else 1
-    v, m, u = points * block * shape.row * shape.item, points * block * shape.width * shape.item, shape.u_bytes * part
+    v, m, u = points * block * shape.row * shape.item, products * block * shape.width * shape.item, shape.u_bytes * part
     m *= together
     rows, least = block + block % 2, FEWEST_ROWS * -(-block // ROWS)
     vectors = shape.vectors * part
-    multiplying = (rows if rows > least else least) * points * shape.depth * vectors / rate
+    multiplying = (rows if rows > least else least) * products * shape.depth * vectors / rate
     over, again = v + m + u / passes - most, u + v + m - most  # bytes too many for V and M, and for U, to stay
     missing = (again if again < u else u) if again > 0 else 0
     if over > 0:
@@ -382,10 +550,12 @@ def _model(
     held = target.l3_bytes if target.l3_bytes < FAR else FAR
     slower = (shape.u_bytes - held) / (0.4 * held)
     reading = missing / READING * (1 if slower < 0 else 1 + slower if slower < 1 else 2)
-    moving = block * points * (TRANSFORM * shape.row / shape.lanes * clusters + INVERSE * vectors)
+    moving = block * (points * TRANSFORM * shape.row / shape.lanes * clusters + products * INVERSE * vectors)
     borders = 0.0
     if shape.problem.layout == "channels_first":
-        moving += block * TURNING * (shape.turned * shape.row / shape.lanes * clusters + shape.places * vectors)
+        outputs = shape.places * (shape.inner if shape.inner == 1 else APART * shape.inner)
+        turning = TURNING if shape.strip_bytes <= target.l1_bytes else FAR_STRIP * TURNING
+        moving += block * turning * (shape.turned * shape.row / shape.lanes * clusters + outputs * vectors)
         if chunk * threads > shape.count and threads > 1:  # tiles are divided
             borders = BORDER * shape.problem.out_channels * part
     if v > most:
@@ -403,7 +573,7 @@ def _cut(shape: Shape, tiles: int, block: int, chunk: int, together: int, second
     """A way to cut the work: how it lies in memory."""
     item, blocks, chunks = shape.item, max(1, ceil_div(tiles, block)), ceil_div(shape.count, chunk)
     v_point, m_point = spread(block * shape.row, item), spread(block * shape.width, item)
-    m_block = shape.points * m_point + shape.width
+    m_block = shape.products * m_point + shape.width
     size = (shape.points * v_point + shape.row + together * m_block) * item
     return Cut(block, blocks, chunk, chunks, together, v_point, m_point, m_block, size, seconds)
 
@@ -412,19 +582,19 @@ def reason(shape: Shape, tiles: int, block: int, more: str = "") -> str:
     """What ``explain()`` says."""
     name = "x".join(map(str, shape.outputs))
     taps = product(shape.problem.kernel_size)
-    saved = taps * product(shape.outputs) / (shape.points * len(shape.summed))
+    saved = taps * product(shape.outputs) / shape.terms
     return f"{saved:.2g} times fewer multiplications with {tiles} tiles of {name}{more}, {block} at a time"
 
 
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
     """Seconds of the threads together: products, transforms, and reading U once for each block of tiles."""
     several, shape = max(threads, 2), shape_of_tiles(problem, tile, target)
-    tiles = sizes.batch * product(tile_counts(shape.outputs, problem.dilation, sizes.out_size))
+    tiles = sizes.batch * shape.tiles(sizes.out_size)
     if shape.usual == tile:
         seconds = _seconds(shape, target, tiles, several, sizes.far)
     else:
         usual = shape_of_tiles(problem, shape.usual, target)
-        count = sizes.batch * product(tile_counts(usual.outputs, problem.dilation, sizes.out_size))
+        count = sizes.batch * usual.tiles(sizes.out_size)
         usually = _seconds(usual, target, count, several, sizes.far)
         seconds, better = _least_seconds(shape, target, tiles), UNUSUAL_FAR if sizes.far else UNUSUAL
         if usually >= better * seconds:
@@ -448,19 +618,20 @@ def beside_exact(problem: Problem, seconds: float, threads: int) -> float:
 
     Their models count the machine's full rate. They are kept where this one would save less than a tenth or so.
     """
-    terms = problem.in_channels // problem.groups * product(problem.kernel_size)
-    return (KEPT * terms / (terms + SHORT_SUM) * seconds + WORTH) / threads
+    spread = problem.op == "conv_transpose" and problem.layout == "channels_first"
+    return ((KEPT_SPREAD if spread else KEPT) * seconds + WORTH) / threads
 
 
 def packing(problem: Problem, tile: Tile, target: Target) -> float:
     """Seconds to transform the weights."""
     shape = shape_of_tiles(problem, tile, target)
-    return PACKING * shape.points * shape.depth * shape.blocks.lanes * problem.groups
+    return PACKING * shape.u_size
 
 
 def grain(problem: Problem, tile: Tile, target: Target) -> int:
-    """Rows of a tile, of all its interleaved pictures."""
-    return (tile.outputs[0] or 1) * (problem.dilation[0] if tile.outputs[0] else 1)
+    """Rows of a tile, of all its interleaved pictures, or of all phases."""
+    first = shape_of_tiles(problem, tile, target).axes[0]
+    return (tile.outputs[0] or 1) * (first.apart if first.short else 1) * first.out_step
 
 
 def rounding(tile: Tile) -> tuple[int, ...]:
@@ -475,6 +646,17 @@ def error_bound(problem: Problem, tile: Tile) -> float:
     Each short axis multiplies the error by how much its transforms can amplify (F(2, 3): 2, F(4, 3): 8); the channels'
     sums add a little. On random data of 64 to 256 channels F(4x4, 3x3) reached 34 and F(2x2, 3x3) 2.9.
     """
-    amplified = {(2, 3): 2.0, (3, 3): 4.0, (4, 3): 8.0, (2, 5): 6.0, (4, 7): 12.0}
-    found = [amplified[(m, r)] for m, r in zip(tile.outputs, problem.kernel_size, strict=True) if m]
+    amplified = {
+        (2, 2): 1.5,
+        (3, 2): 2.0,
+        (4, 2): 4.0,
+        (2, 3): 2.0,
+        (3, 3): 4.0,
+        (4, 3): 8.0,
+        (2, 4): 2.0,
+        (3, 4): 3.0,
+        (2, 5): 6.0,
+        (4, 7): 12.0,
+    }
+    found = [amplified[m, effective_taps(problem, axis)] for axis, m in enumerate(tile.outputs) if m]
     return 2 * float(np.prod(found)) + 4
