@@ -41,6 +41,7 @@ ITEM = 0.2e-6  # seconds to start one
 BORDER = 80e-9  # seconds a plane, where two threads write to one line of it
 MOST_RUNS = 4  # of ROWS tiles each that share a reading of U
 LARGEST = 4  # times the L2: what a thread's V and M may take, where more than ROWS tiles would share a reading of U
+AT_ONCE = 1 << 15  # weights that are transformed to all points at once
 PACKING = 1.7e-9  # seconds to transform a weight to one point, and put it in its place
 KEPT = 0.75  # times the model's seconds: the exact kernels' models count the full rate, they reach 0.6 to 0.87 of it
 KEPT_SPREAD = 0.87  # the same beside `dense_spread`, which counts what it takes
@@ -417,18 +418,26 @@ def _ordered(shape: Shape, phase: tuple[int, ...], taps: Array) -> Array:
 
 
 def _transform(transforms: list[Array], taps: Array, used: list[int] | None, out: Array) -> None:
-    """One block's weights [tap]...[part]...[channel][lane], its leading axes transformed: it stays in the cache.
+    """One block's weights [tap]...[part]...[channel][lane], its leading axes transformed.
 
-    ``used``: which of [point][part] are kept; None for all.
+    Some channels at a time, so that what is between stays in the cache. ``used``: which of [point][part] are kept; None
+    for all.
     """
-    lanes = taps.shape[-1]
-    points: Array = np.ascontiguousarray(taps, np.float64)
-    for axis, matrix in enumerate(transforms):
-        front = product(points.shape[:axis])
-        rest = points.reshape(front, points.shape[axis], -1)
-        points = (matrix @ rest).reshape(*points.shape[:axis], matrix.shape[0], *points.shape[axis + 1 :])
-    kept = points.reshape(-1, out.shape[1], lanes)
-    out[..., :lanes] = kept if used is None else kept[used]
+    channels, lanes = taps.shape[-2:]
+    each = max(1, AT_ONCE // (product([len(matrix) for matrix in transforms]) * lanes))
+    for low in range(0, channels, each):
+        high = min(low + each, channels)
+        points: Array = np.ascontiguousarray(taps[..., low:high, :], np.float64)
+        for axis, matrix in enumerate(transforms):
+            front = product(points.shape[:axis])
+            rest = points.reshape(front, points.shape[axis], -1)
+            points = (matrix @ rest).reshape(*points.shape[:axis], matrix.shape[0], *points.shape[axis + 1 :])
+        found = points.reshape(-1, high - low, lanes)
+        if used is None:
+            out[:, low:high, :lanes] = found
+        else:
+            for place, number in enumerate(used):
+                out[place, low:high, :lanes] = found[number]
     out[..., lanes:] = 0
 
 
