@@ -293,7 +293,7 @@ def rounds_of(shape: Shape, tiles: int) -> tuple[int, int]:
 def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: int) -> float:
     """Seconds: products, transforms, and moving weights and transforms through the caches.
 
-    Made larger, so that the exact algorithms are kept where this one would save little.
+    The exact algorithms' models count the machine's full rate, so they are kept where this one would save little.
     """
     shape = shape_of_tile(problem, tile, target)
     tiles = max(1, sizes.batch * product(tile_counts(shape.outputs, problem.dilation, sizes.out_size)))
@@ -306,7 +306,7 @@ def cost(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads: in
         products += rounds * weights / 12e9
     transforms = tiles * shape.transform_work(problem.in_channels + problem.out_channels) / target.vector_rate
     moved = 2 * tiles * tile_bytes(shape) / 20e9
-    return (1.15 * (products + transforms + moved) + WORTH) / threads
+    return (products + transforms + moved + WORTH) / threads
 
 
 def pack_depthwise(problem: Problem, tile: Tile, target: Target, weight: Array | None, bias: Array | None) -> Array:

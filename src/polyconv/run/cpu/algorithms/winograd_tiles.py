@@ -44,6 +44,7 @@ LARGEST = 4  # times the L2: what a thread's V and M may take, where more than R
 AT_ONCE = 1 << 15  # weights that are transformed to all points at once
 PACKING = 1.7e-9  # seconds to transform a weight to one point, and put it in its place
 KEPT = 0.75  # times the model's seconds: the exact kernels' models count the full rate, they reach 0.6 to 0.87 of it
+NARROW = 0.25  # a block of one vector takes so much longer, for each of its multiplications
 KEPT_SPREAD = 0.87  # the same beside `dense_spread`, which counts what it takes
 UNUSUAL = 1.15  # times as fast as the usual tile must another be: it is more code, for which a next size would wait
 UNUSUAL_FAR = 1.05  # the same where weights come from memory
@@ -309,6 +310,12 @@ class Shape:
         return self.blocks.vectors * self.problem.groups * len(self.phases)
 
     @cached_property
+    def narrow(self) -> float:
+        """How much longer products take where a block has one vector, and waits for its loads."""
+        alone = len(self.blocks.tail) == 1 and bool(self.blocks.full)
+        return 1 + NARROW * alone / self.blocks.vectors
+
+    @cached_property
     def u_size(self) -> int:
         """The transformed weights."""
         return self.terms * self.inputs * self.blocks.lanes * self.problem.groups
@@ -551,7 +558,7 @@ def _model(
     m *= together
     rows, least = block + block % 2, FEWEST_ROWS * -(-block // ROWS)
     vectors = shape.vectors * part
-    multiplying = (rows if rows > least else least) * products * shape.depth * vectors / rate
+    multiplying = (rows if rows > least else least) * products * shape.depth * vectors * shape.narrow / rate
     over, again = v + m + u / passes - most, u + v + m - most  # bytes too many for V and M, and for U, to stay
     missing = (again if again < u else u) if again > 0 else 0
     if over > 0:
