@@ -37,7 +37,7 @@ from polyconv.run.cpu.algorithms.winograd_tiles import (
     obstacle,
     pack,
     packing,
-    places,
+    phase_places,
     reason,
     rounding,
     shape_of_tiles,
@@ -93,7 +93,7 @@ class PixelKernel(WinogradKernel):
             }
             positions = {step: start + step for step in sorted(steps)}
             reaches.append({step: (p * w[f"stride{axis}"], p.below(w[f"size{axis}"])) for step, p in positions.items()})
-        for number_of_parts, parts in enumerate(shape.summed):
+        for part_number, parts in enumerate(shape.summed):
             for point_number, point in enumerate(itertools.product(*map(range, shape.grid))):
                 picks = [
                     reach[p * found.point_step + i * found.part_step]
@@ -103,7 +103,7 @@ class PixelKernel(WinogradKernel):
                 for more, also in picks[1:]:
                     offset, valid = offset + more, valid & also
                 pointer = k.select(valid, k.byte_at(base, offset), zeros)
-                k.store(pointer, k.word_at(self.sources, number_of_parts * shape.points + point_number))
+                k.store(pointer, k.word_at(self.sources, part_number * shape.points + point_number))
 
     def zeros_at(self) -> int:
         """Where the row of zeros starts in the packed array."""
@@ -220,7 +220,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
         axes[4:4] = [sizes.out_size[axis], out_stride]
         out_stride *= sizes.out_size[axis]
     table = table_of(itertools.chain(*starts))
-    placed = places(shape, sizes.padding)
+    placed = phase_places(shape, sizes.padding)
     arguments = words(
         table, shape.runs, placed, tiles, work.block, work.blocks, 1, work.chunk, work.together, out_blocks,
         work.v_point, work.m_point, work.m_block, sizes.x_strides[0] * item, out_stride, *axes,

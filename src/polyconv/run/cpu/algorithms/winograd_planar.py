@@ -36,7 +36,7 @@ from polyconv.run.cpu.algorithms.winograd_tiles import (
     obstacle,
     pack,
     packing,
-    places,
+    phase_places,
     reason,
     rounding,
     shape_of_tiles,
@@ -291,7 +291,7 @@ def schedule(problem: Problem, tile: Tile, target: Target, sizes: Sizes, threads
     out_blocks = shape.blocks.count * problem.groups
     work = cut_work(shape, target, tiles, run, threads)
     spread = max(starts[-1][:run]) - starts[-1][0]
-    placed = places(shape, sizes.padding)
+    placed = phase_places(shape, sizes.padding)
     reach = (shape.grid[-1] - 1) * along.point_step + ((along.parts - 1) * along.part_step if along.short else 0)
     reach += max([int(shift) for shift in placed[-2 * shape.inner + 1 :: 2]])
     columns = _whole(spread * along.in_step + reach + 1, shape.lanes)

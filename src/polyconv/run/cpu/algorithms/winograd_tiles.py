@@ -343,7 +343,7 @@ def shape_of_tiles(problem: Problem, tile: Tile, target: Target) -> Shape:
 
 
 @lru_cache(maxsize=256)
-def places(shape: Shape, padding: Pads) -> Table:
+def phase_places(shape: Shape, padding: Pads) -> Table:
     """For each phase and axis its first output, and how its inputs are shifted; then those of the inner phases.
 
     Where phases are inner a phase has what they all have: output 0, and the least shift.
