@@ -27,7 +27,7 @@ from functools import lru_cache, partial
 from polyconv.geometry import product
 from polyconv.run.cpu.activations import activate
 from polyconv.run.cpu.algorithms.record import Algorithm, Phase, Schedule, Sizes, pixels_contiguous, table_of, words
-from polyconv.run.cpu.algorithms.winograd_kernel import Place, WinogradKernel, along_axes
+from polyconv.run.cpu.algorithms.winograd_kernel import Place, WinogradKernel
 from polyconv.run.cpu.algorithms.winograd_tiles import (
     Shape,
     Tile,
@@ -132,7 +132,6 @@ class PixelKernel(WinogradKernel):
         """Runs are single tiles here."""
         k, shape = self.k, self.shape
         self.point_inputs(cluster, number)
-        stride = self.w["v_point"]  # from point to point
         target = k.at(v, place * shape.row)
         whole, rest = divmod(shape.channels, shape.lanes)
         with k.loop(0, len(shape.summed)) as part:
@@ -140,50 +139,42 @@ class PixelKernel(WinogradKernel):
             sink = k.at(target, part * shape.padded)
             if whole:
                 with k.loop(0, whole * shape.lanes, shape.lanes, nonempty=True) as channel:
-                    self.transform_vector(sources, channel, None, k.at(sink, channel), stride)
+                    self.transform_vector(sources, channel, None, k.at(sink, channel))
             if rest:
-                self.transform_vector(
-                    sources, k.integer(whole * shape.lanes), rest, k.at(sink, whole * shape.lanes), stride
-                )
+                self.transform_vector(sources, k.integer(whole * shape.lanes), rest, k.at(sink, whole * shape.lanes))
 
-    def transform_vector(self, sources: Value, channel: Value, count: int | None, sink: Value, stride: Value) -> None:
+    def transform_vector(self, sources: Value, channel: Value, count: int | None, v: Value) -> None:
         """One vector of channels of one tile."""
-        k = self.k
+        k, each = self.k, product(self.shape.flat)
 
-        def load(point: int) -> Value:
-            pixel = k.load(k.word_at(sources, point), "ptr")
+        def load(plane: Value, point: int) -> Value:
+            pixel = k.load(k.word_at(sources, plane * each + point), "ptr")
             return k.load_vector(k.at(pixel, channel), count=count)
 
-        def store(point: int, value: Value) -> None:
-            k.store_vector(value, k.at(sink, stride * point), align=64)
-
-        short = [(axis, found.data) for axis, found in enumerate(self.shape.short) if found]
-        along_axes(k, short, self.shape.grid, load, store)
+        self.forward(load, v)
 
     # -- back to outputs
     def inverse_run(
         self, lanes: tuple[int, ...], stored: int, m: Value, number: Value, tile: Value, place: Place
     ) -> None:
         """Runs are single tiles here."""
-        k, w, shape = self.k, self.w, self.shape
+        k, shape = self.k, self.shape
         self.point_outputs(place.phase, number)
-        stride = w["m_point"]
         row = k.at(m, tile * shape.width)
-        short = [(axis, found.inverse) for axis, found in enumerate(shape.short) if found]
+        each = product(shape.outputs[1:]) if shape.deep else 0
         at = 0
         for index, n in enumerate(lanes):
             added = k.load_vector(k.at(place.bias, at), n)
             last = index == len(lanes) - 1
 
-            def load(point: int, at: int = at, n: int = n) -> Value:
-                return k.load_vector(k.at(row, stride * point + at), n)
-
-            def store(output: int, value: Value, at: int = at, added: Value = added, last: bool = last) -> None:
-                sink = k.load(k.word_at(self.sinks, output), "ptr")
+            def store(
+                plane: Value, output: int, value: Value, at: int = at, added: Value = added, last: bool = last
+            ) -> None:
+                sink = k.load(k.word_at(self.sinks, plane * each + output), "ptr")
                 done = activate(k, self.problem.activation, value + added)
                 k.store_vector(done, k.at(sink, place.channel + at), count=stored if last else None)
 
-            along_axes(k, short, shape.grid, load, store)
+            self.backward(k.at(row, at), n, store)
             at += n
 
 

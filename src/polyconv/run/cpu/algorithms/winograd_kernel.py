@@ -8,8 +8,10 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
+from polyconv.geometry import product
 from polyconv.run.cpu.algorithms.blocks import fetch_stream
 from polyconv.run.cpu.algorithms.cook_toom import Matrix
 from polyconv.run.cpu.algorithms.record import FIXED_WORDS
@@ -84,6 +86,52 @@ class WinogradKernel(ABC):
         self, lanes: tuple[int, ...], stored: int, m: Value, number: Value, tile: Value, place: Place
     ) -> None:
         """Transform ``run`` tiles of M back, add the bias, activate, and store them."""
+
+    # -- the transforms of one vector of one tile
+    def forward(self, load: Callable[[Value, int], Value], v: Value) -> None:
+        """Of inputs: ``load`` gives a point of a plane (plane 0, unless three axes are short), V begins at ``v``.
+
+        The first of three axes is transformed where the planes then lie.
+        """
+        k, shape, stride = self.k, self.shape, self.w["v_point"]
+        matrices = [(axis, found.data) for axis, found in enumerate(shape.short) if found]
+        with k.loop(0, shape.planes) as plane:
+            into = k.at(v, plane * product(shape.flat) * stride)
+
+            def store(point: int, value: Value) -> None:
+                k.store_vector(value, k.at(into, stride * point), align=64)
+
+            along_axes(k, matrices[bool(shape.deep) :], shape.flat, partial(load, plane), store)
+        if shape.deep:
+            self.across(shape.deep.data, v, stride, k.lanes)
+
+    def backward(self, m: Value, lanes: int, store: Callable[[Value, int, Value], None]) -> None:
+        """Of products, vectors of so many lanes from ``m`` on: ``store`` is given each output of each plane."""
+        k, shape, stride = self.k, self.shape, self.w["m_point"]
+        matrices = [(axis, found.inverse) for axis, found in enumerate(shape.short) if found]
+        if shape.deep:
+            self.across(shape.deep.inverse, m, stride, lanes)
+        with k.loop(0, shape.deep.outputs if shape.deep else 1) as plane:
+            source = k.at(m, plane * product(shape.flat) * stride)
+
+            def load(point: int) -> Value:
+                return k.load_vector(k.at(source, stride * point), lanes)
+
+            along_axes(k, matrices[bool(shape.deep) :], shape.flat, load, partial(store, plane))
+
+    def across(self, matrix: Matrix, base: Value, stride: Value, lanes: int) -> None:
+        """All points of some planes, multiplied along the axis of the planes, in place."""
+        k, each = self.k, product(self.shape.flat)
+        with k.loop(0, each, nonempty=True) as point:
+            column = k.at(base, point * stride)
+
+            def load(plane: int) -> Value:
+                return k.load_vector(k.at(column, stride * (plane * each)), lanes)
+
+            def store(plane: int, value: Value) -> None:
+                k.store_vector(value, k.at(column, stride * (plane * each)))
+
+            along_axes(k, [(0, matrix)], (len(matrix[0]),), load, store)
 
     # -- where a tile lies
     def origin(self, number: Value) -> tuple[Value, list[Value]]:

@@ -27,7 +27,7 @@ from polyconv.run.cpu.algorithms.record import (
     table_of,
     words,
 )
-from polyconv.run.cpu.algorithms.winograd_kernel import NAMES, Place, WinogradKernel, along_axes
+from polyconv.run.cpu.algorithms.winograd_kernel import NAMES, Place, WinogradKernel
 from polyconv.run.cpu.algorithms.winograd_tiles import (
     Tile,
     cost,
@@ -160,22 +160,17 @@ class PlaneKernel(WinogradKernel):
         for position, values in enumerate(k.transpose(rows)):
             k.store_vector(values, k.at(sink, (column + position) * lanes), align=64)
 
-    def transform_tile(self, column: Value, sink: Value) -> None:
+    def transform_tile(self, column: Value, v: Value) -> None:
         """One vector of channels of one tile, from the strip."""
         k, w, shape = self.k, self.w, self.shape
-        base = k.at(self.strip, column * shape.lanes)
-        stride = w["v_point"]
+        base, rows = k.at(self.strip, column * shape.lanes), product(shape.flat[:-1])
 
-        def load(point: int) -> Value:
+        def load(plane: Value, point: int) -> Value:
             row, along = divmod(point, shape.grid[-1])
-            place = w["columns"] * row + along * shape.axes[-1].point_step
+            place = w["columns"] * (plane * rows + row) + along * shape.axes[-1].point_step
             return k.load_vector(k.at(base, place * shape.lanes), align=64)
 
-        def store(point: int, value: Value) -> None:
-            k.store_vector(value, k.at(sink, stride * point), align=64)
-
-        short = [(axis, found.data) for axis, found in enumerate(shape.short) if found]
-        along_axes(k, short, shape.grid, load, store)
+        self.forward(load, v)
 
     # -- outputs
     def inverse_run(
@@ -200,19 +195,14 @@ class PlaneKernel(WinogradKernel):
     def inverse_tile(self, lanes: int, source: Value, added: Value, column: Value) -> None:
         """One vector of channels of one tile of M, into the strip."""
         k, w, shape = self.k, self.w, self.shape
-        stride = w["m_point"]
-        sink = k.at(self.sink, column * lanes)
+        sink, rows = k.at(self.sink, column * lanes), product(shape.outputs[1:-1]) if shape.deep else 0
 
-        def load(point: int) -> Value:
-            return k.load_vector(k.at(source, stride * point), lanes)
-
-        def store(output: int, value: Value) -> None:
+        def store(plane: Value, output: int, value: Value) -> None:
             row, along = divmod(output, shape.outputs[-1])
-            place = w["out_columns"] * row + along * shape.axes[-1].apart * shape.axes[-1].out_step
+            place = w["out_columns"] * (plane * rows + row) + along * shape.axes[-1].apart * shape.axes[-1].out_step
             k.store_vector(activate(k, self.problem.activation, value + added), k.at(sink, place * lanes))
 
-        short = [(axis, found.inverse) for axis, found in enumerate(shape.short) if found]
-        along_axes(k, short, shape.grid, load, store)
+        self.backward(source, lanes, store)
 
     def at_planes(self, phase: Value, places: list[Value], write: Callable[[Value, Value, Value], None]) -> None:
         """For each row of a run's outputs: its number, where it starts in a plane, and how many columns it has."""
