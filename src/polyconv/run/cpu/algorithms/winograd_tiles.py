@@ -31,6 +31,7 @@ FAR = (
     64 << 20
 )  # bytes of U up to which that holds, where the L3 is not smaller; it falls to a half at 1.4 times as many
 PRODUCTS = 0.9  # of the machine's rate that the products reach with everything in the L2
+NARROW = 0.25  # a block of one vector takes so much longer, for each of its multiplications
 UNHIDDEN = 0.3  # of what can go on at the same time as something that takes longer
 TRANSFORM = 3.2e-9  # seconds a point of a tile, for a vector of input channels
 INVERSE = 2.5e-9  # and of output channels
@@ -44,7 +45,6 @@ LARGEST = 4  # times the L2: what a thread's V and M may take, where more than R
 AT_ONCE = 1 << 15  # weights that are transformed to all points at once
 PACKING = 1.7e-9  # seconds to transform a weight to one point, and put it in its place
 KEPT = 0.75  # times the model's seconds: the exact kernels' models count the full rate, they reach 0.6 to 0.87 of it
-NARROW = 0.25  # a block of one vector takes so much longer, for each of its multiplications
 KEPT_SPREAD = 0.87  # the same beside `dense_spread`, which counts what it takes
 UNUSUAL = 1.15  # times as fast as the usual tile must another be: it is more code, for which a next size would wait
 UNUSUAL_FAR = 1.05  # the same where weights come from memory
@@ -413,10 +413,11 @@ def pack_points(shape: Shape, weight: Array, bias: Array | None) -> Array:
 
 def _kept(shape: Shape, phase: int) -> list[int] | None:
     """Which of a phase's [point][part] are not zero; None for all."""
+    if shape.is_even:
+        return None
     parts = len(shape.summed) // shape.inner
     used = shape.used[phase * shape.points : (phase + 1) * shape.points]
-    found = [point * parts + number // shape.inner for point, some in enumerate(used) for number in some]
-    return None if shape.is_even else found
+    return [point * parts + number // shape.inner for point, some in enumerate(used) for number in some]
 
 
 def _ordered(shape: Shape, phase: tuple[int, ...], taps: Array) -> Array:
@@ -587,7 +588,7 @@ def _model(
     moving = block * (points * TRANSFORM * shape.row / shape.lanes * clusters + products * INVERSE * vectors)
     borders = 0.0
     if shape.problem.layout == "channels_first":
-        outputs = shape.places * (shape.inner if shape.inner == 1 else APART * shape.inner)
+        outputs = shape.places * shape.inner * (APART if shape.inner > 1 else 1)
         turning = TURNING if shape.strip_bytes <= target.l1_bytes else FAR_STRIP * TURNING
         moving += block * turning * (shape.turned * shape.row / shape.lanes * clusters + outputs * vectors)
         if chunk * threads > shape.count and threads > 1:  # tiles are divided
@@ -652,8 +653,8 @@ def beside_exact(problem: Problem, seconds: float, threads: int) -> float:
 
     Their models count the machine's full rate. They are kept where this one would save less than a tenth or so.
     """
-    spread = problem.op == "conv_transpose" and problem.layout == "channels_first"
-    return ((KEPT_SPREAD if spread else KEPT) * seconds + WORTH) / threads
+    kept = KEPT_SPREAD if problem.op == "conv_transpose" and problem.layout == "channels_first" else KEPT
+    return (kept * seconds + WORTH) / threads
 
 
 def packing(problem: Problem, tile: Tile, target: Target) -> float:
