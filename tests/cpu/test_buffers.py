@@ -21,8 +21,8 @@ def small_scale(request, monkeypatch):
     monkeypatch.setattr(buffers, "LEAST_BYTES", 1 << 10)
     monkeypatch.setattr(buffers, "SMALL_BYTES", 1 << 17)
     monkeypatch.setattr(buffers, "KEEP_BYTES", 8 << 20)
-    monkeypatch.setattr(buffers, "_blocks", [])
-    monkeypatch.setattr(buffers, "_small", [])
+    monkeypatch.setattr(buffers, "_blocks", buffers._Shelf())
+    monkeypatch.setattr(buffers, "_small", buffers._Shelf())
     monkeypatch.setattr(buffers, "_offered", [])
     return request.param
 

@@ -116,7 +116,7 @@ def test_explain_states_what_a_call_takes(notation, channels, size, layout, monk
 
     def note(self, phases, *given, **named):
         made(self, phases, *given, **named)
-        scratch, workspace = self._template[:2]
+        scratch, workspace = self.block[:2]
         taken.append(pool.rounded(workspace) + scratch * max(threads for *_, threads in self.phases))
 
     monkeypatch.setattr(pool.Call, "__init__", note)

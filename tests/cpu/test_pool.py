@@ -97,18 +97,6 @@ def test_an_array_in_words_stands_for_its_address_and_is_kept_alive():
     assert np.array_equal(y, [1, 2, 3, 4, 5])
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_a_call_into_a_new_array_is_the_same_call(threads):
-    call = pool.Call([pool.Phase(kernel(ADD_ONE, "add_one"), 5, 1, threads)], [0, 0], arrays=(0, 1))
-    run = call.into_new(lambda: np.zeros(5, np.float32), lambda x: x)
-    x = np.arange(5, dtype=np.float32)
-    assert np.array_equal(run(x), x + 1)
-    strided, frozen = np.arange(10, dtype=np.float32)[::2], x.copy()
-    frozen.flags.writeable = False
-    assert run(strided) is strided
-    assert run(frozen) is frozen
-
-
 @pytest.mark.parametrize("view", [np.s_[3:], np.s_[:5], np.s_[1:4]])
 def test_a_view_is_read_from_its_first_element(view):
     x, y = np.arange(9, dtype=np.float32)[view], np.zeros(3, np.float32)

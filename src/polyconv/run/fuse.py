@@ -17,7 +17,7 @@ from math import gcd, lcm, prod
 
 import numpy as np
 
-from polyconv.run.cpu import buffers, chain, machine, pool
+from polyconv.run.cpu import buffers, chain, entry, machine, pool
 from polyconv.run.cpu.algorithms.record import Phase, Sizes, ceil_div, in_words, most_memory
 from polyconv.run.plan import HOLD_GIL_SECONDS, CompiledLayer
 from polyconv.run.problem import Array, Pads
@@ -281,7 +281,8 @@ class CompiledChain:
             scratch_bytes=self.program.scratch_bytes,
             hold_gil=self.bands.seconds < HOLD_GIL_SECONDS,
         )
-        self._run = self._call.into_new(allocate, partial(_run_any, self._call, allocate))
+        other = partial(_run_any, self._call, allocate)
+        self.run = entry.IntoNew(self._call, first.in_shape, self.out_shape, self.dtype, allocate, other)
 
     def _addresses(self, place: int, phases: Sequence[Phase]) -> list[int]:
         member = self.members[place]
@@ -290,7 +291,7 @@ class CompiledChain:
 
     def __call__(self, x: Array) -> Array:
         """Run the chain."""
-        return self._run(x)
+        return self.run(x)
 
     @property
     def memory(self) -> int:

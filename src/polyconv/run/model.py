@@ -49,6 +49,7 @@ FLOPS, BYTES, TURNED_BYTES, CALL_SECONDS = 400e9, 50e9, 45e9, 2e-6  # a second: 
 FAR_BYTES = 32 << 20  # weights of a network: of more, no cache is counted on to hold a layer's until its next call
 
 Step = Callable[..., Array]  # takes the outputs of the nodes it reads
+Attempt = Callable[[Any], Array | None]  # the same for anything, which is None where that is not what it is for
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,8 @@ class Model:
         self._plans: dict[tuple[Sizes, np.dtype[Any]], tuple[Step, ...]] = {}
         self._insides: dict[tuple[Sizes, np.dtype[Any]], _Inside | None] = {}
         self._last = self._channels_last()
-        self._runs: dict[tuple[Sizes, np.dtype[Any]], Step] = {}  # the network as one step
+        self._runs: dict[tuple[Sizes, np.dtype[Any]], tuple[Step, Attempt | None]] = {}  # the network as one step
+        self._latest: Attempt = _no_attempt  # of the shape that was last called
 
     def __repr__(self) -> str:
         """Its network, layout and dtype."""
@@ -132,14 +134,12 @@ class Model:
             ValueError: a shape that does not fit.
             TypeError: a dtype other than the weights'.
         """
-        if type(x) is np.ndarray:
-            run = self._runs.get((x.shape, x.dtype))
-            if run is None and self._input(x) is x:
-                run = self._whole(x)
-            if run is not None:
-                return run(x)
+        y = self._latest(x)
+        if y is not None:
+            return y
         array = self._input(x)
-        return as_kind_of(x, self._whole(array)(array))
+        run, self._latest = self._whole(array)
+        return as_kind_of(x, run(array))
 
     def profile(self, x: Any, *, repeats: int = 3) -> tuple[Any, dict[str, float]]:
         """The output for x, and the seconds that each stage took: the least of ``repeats`` runs after a first one.
@@ -155,7 +155,7 @@ class Model:
         """
         whole(repeats, "repeats")
         array = self._input(x)
-        result = self._whole(array)(array)
+        result = self._whole(array)[0](array)
         least = [float("inf")] * len(self._fused)
         for _ in range(repeats):
             times = [perf_counter()]
@@ -175,23 +175,32 @@ class Model:
             )
         return array
 
-    def _whole(self, x: Array) -> Step:
-        """The network for inputs like this one, as one step."""
+    def _whole(self, x: Array) -> tuple[Step, Attempt]:
+        """The network for inputs like this one, as one step; and as an attempt, for whatever comes next."""
         key = (x.shape, x.dtype)
-        run = self._runs.get(key)
-        if run is None:
-            inside = self._inside(*key)
-            steps = self._steps(x) if inside is None else ()
-            if inside is not None:
-                run = inside.run
-            elif self._is_chain:
-                run = steps[0] if len(steps) == 1 else _in_turn([step for step in steps if step is not _same])
-            else:
-                run = self._program(steps)
+        run, attempt = self._runs.get(key, (None, None))
+        if run is None or attempt is None:
             if len(self._runs) >= MAX_SHAPES:
                 self._runs.clear()
-            self._runs[key] = run
-        return run
+            run, attempt = self._as_one(x, again=run is not None)
+            self._runs[key] = run, attempt
+        return run, attempt or _no_attempt
+
+    def _as_one(self, x: Array, *, again: bool) -> tuple[Step, Attempt | None]:
+        """As ``_whole``; None for an attempt the first time, when no step is settled: that is for what comes again."""
+        inside = self._inside(x.shape, x.dtype)
+        if inside is not None:
+            return inside.run, _no_attempt
+        steps = self._steps(x)
+        if again:
+            from polyconv.run.cpu import entry
+
+            steps = self._plans[x.shape, x.dtype] = tuple(map(entry.settled, steps))
+        if not self._is_chain:
+            return self._program(steps), _no_attempt if again else None
+        first, *others = [step for step in steps if step is not _same] or [_same]
+        run = _in_turn([first, *others]) if others else first
+        return run, _attempted(entry.attempt(first), others) if again else None
 
     def _program(self, steps: Sequence[Step]) -> Step:
         """The steps of a network with branches as one; those that hand on what they get are left out."""
@@ -280,6 +289,7 @@ class Model:
         last = copy(self)
         last.layout, last._last = "channels_last", None
         last._prepared, last._plans, last._runs, last._insides = {}, {}, {}, {}
+        last._latest = _no_attempt
         return last
 
     def _about(
@@ -349,7 +359,7 @@ class Model:
         done: dict[int, Step] = {}
         if self._sequences:
             for numbers, chain in self._fused_chains(flowing, asked, dtype):
-                done |= {numbers[0]: chain} | dict.fromkeys(numbers[1:], _same)
+                done |= {numbers[0]: chain.run} | dict.fromkeys(numbers[1:], _same)
         steps = []
         for index, fused in enumerate(self._fused):
             step = done.get(index)
@@ -506,6 +516,23 @@ def _in_turn(steps: Sequence[Step]) -> Step:
         return x
 
     return run
+
+
+def _attempted(first: Attempt, others: Sequence[Step]) -> Attempt:
+    """Several steps as one attempt."""
+
+    def run(x: Any) -> Array | None:
+        y = first(x)
+        if y is not None:
+            for step in others:
+                y = step(y)
+        return y
+
+    return run if others else first
+
+
+def _no_attempt(x: Any) -> None:
+    """An attempt that is none."""
 
 
 def _same(x: Array) -> Array:

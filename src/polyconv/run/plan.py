@@ -20,7 +20,7 @@ import numpy as np
 
 from polyconv.run import choices
 from polyconv.run.choices import Choice
-from polyconv.run.cpu import algorithms, buffers, machine, pool
+from polyconv.run.cpu import algorithms, buffers, entry, machine, pool
 from polyconv.run.cpu.algorithms.record import (
     Algorithm,
     Schedule,
@@ -213,11 +213,11 @@ class CompiledLayer:
         plan = self._plan(in_shape, None, True, padding, out_size)
         if plan.instead is not None:
             return plan.instead.at(in_shape, padding, out_size)
-        call, allocate = plan.call, plan.allocate
-        if call is None:
+        if plan.call is None:
+            allocate = plan.allocate
             return lambda _: allocate()
-
-        return call.into_new(allocate, lambda x: self(x, padding, out_size))
+        run = functools.partial(self, padding=padding, out_size=out_size)
+        return entry.IntoNew(plan.call, in_shape, plan.out_shape, self._dtype, plan.allocate, run)
 
     def explain(self, in_shape: tuple[int, ...], padding: Pads, out_size: tuple[int, ...]) -> str:
         """Algorithm, tile, threads, memory, expected time and the reason."""

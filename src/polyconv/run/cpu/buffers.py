@@ -9,8 +9,8 @@ two, and in the same place as the input, so that loads wait for stores that only
 How is it known that nobody sees a block any more? A result's base is the block, and so is that of its views; whoever
 else looks at the memory (a memoryview, another library) holds one of these arrays. So a block is idle when the list of
 blocks has the only reference to it, which is read from its reference count when memory is needed: nothing runs when an
-array goes, and making one takes 0.33 us (``numpy.empty``: 0.2). The block handed out last is asked first: it is the one
-in the caches.
+array goes, and making one takes 0.33 us (``numpy.empty``: 0.2), or 0.07 where machine code does it. The block handed out
+last is asked first: it is the one in the caches.
 
 Very large blocks have a base that notices when the last array is gone, so that the system can be offered their pages.
 """
@@ -24,16 +24,18 @@ import math
 import os
 import sys
 import threading
+from array import array
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-LEAST_BYTES, SMALL_BYTES = 16 << 10, 128 << 10  # numpy.empty below; from where on glibc may stop reusing
+LEAST_BYTES, SMALL_BYTES = 16 << 10, 128 << 10  # numpy.empty below, but for machine code; from where on glibc may stop reusing
 OFFER_BYTES = 32 << 20  # where giving pages back is worth its time
 KEEP_BYTES = 256 << 20  # blocks, all together
 KEEP_BLOCKS, KEEP_SMALL = 32, 4
+NOTED, NOTE_WORDS = 4, 3  # blocks that machine code looks at, and the words about each
 LINE, PLACES = 64, 13  # a block starts at one of so many places, 5 lines apart
 _MADV_FREE = 8  # Linux: the pages may be taken back from now until they are written again
 
@@ -42,8 +44,44 @@ _Array = npt.NDArray[Any]
 _Raw = npt.NDArray[np.uint8]
 _Block = tuple[_Raw, int, int]  # the memory, where the block starts in it, and its bytes
 
-_blocks: list[_Block] = []  # in use or idle, the one handed out last is the last
-_small: list[_Block] = []
+
+class _Shelf(list[_Block]):
+    """Blocks in use or idle: the one handed out last is the last.
+
+    Machine code, which holds the interpreter lock, looks for an idle one too, among the `NOTED` latest
+    (`polyconv.run.cpu.entry_code`): ``words`` say of each which array is its memory, where it starts, and its bytes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noted: list[_Block] = []  # what the words are about: there as long as they say so
+        self.words = array("q", bytes(8 * NOTE_WORDS * NOTED))
+        self.noting = threading.Lock()
+
+    @property
+    def address(self) -> int:
+        """Where the words are."""
+        address: int = self.words.buffer_info()[0]
+        return address
+
+    def note(self, block: _Block) -> None:
+        """This one was handed out last; what is no longer here is forgotten."""
+        if not self.noting.acquire(blocking=False):  # somebody notes another, perhaps this very thread, interrupted
+            return
+        try:
+            here = {id(one) for one in tuple(self)}
+            before = self.noted
+            self.noted = [block, *(one for one in before if one is not block and id(one) in here)][:NOTED]
+            words = [
+                word for memory, start, room in self.noted for word in (id(memory), memory.ctypes.data + start, room)
+            ]
+            self.words[:] = array("q", words + [0] * (NOTE_WORDS * NOTED - len(words)))
+            del before  # only now may a block go
+        finally:
+            self.noting.release()
+
+
+_blocks, _small = _Shelf(), _Shelf()
 _offered: list[_Raw] = []  # idle and very large
 _lock = threading.Lock()
 
@@ -73,11 +111,41 @@ def allocator(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Callable[[], _Arr
     )
 
 
+def is_numpys(allocate: Callable[[], _Array]) -> bool:
+    """Is ``numpy.empty`` all that an ``allocator`` calls."""
+    return isinstance(allocate, functools.partial) and allocate.func is np.empty
+
+
+class Shared(NamedTuple):
+    """Blocks that machine code may take from."""
+
+    words: int  # address of what `_Shelf` says of them; 0 where there are none
+    most: int  # bytes of a block that may be taken
+
+
+def shared(size: int) -> Shared:
+    """The blocks for arrays of so many bytes: below `LEAST_BYTES` a few that take any of these."""
+    if not 0 < size < OFFER_BYTES or not _counts_are_plain():
+        return Shared(0, 0)
+    if size >= LEAST_BYTES:
+        return Shared((_small if size < SMALL_BYTES else _blocks).address, 2 * size)
+    return Shared(_least().address, LEAST_BYTES)
+
+
+@functools.cache
+def _least() -> _Shelf:
+    shelf = _Shelf()
+    for _ in range(NOTED):
+        shelf.append(_new_block(LEAST_BYTES))
+        shelf.note(shelf[-1])
+    return shelf
+
+
 def idle_bytes() -> int:
     """Bytes of the blocks kept for later."""
     idle = _idle_count()
     known = [*_small, *_blocks]
-    counted = sum(one[2] for one in known if _maker([one], (1,), _BYTE, one[2], idle, _nothing)() is not None)
+    counted: int = sum(one[2] for one in known if _maker([one], (1,), _BYTE, one[2], idle, _nothing)() is not None)
     with _lock:
         return counted + sum(block.nbytes for block in _offered)
 
@@ -111,7 +179,7 @@ def _maker(
 
 
 def _search(
-    blocks: list[_Block], keep: int, shape: tuple[int, ...], dtype: np.dtype[Any], size: int,
+    blocks: _Shelf, keep: int, shape: tuple[int, ...], dtype: np.dtype[Any], size: int,
     latest: Callable[[], _Array | None],
 ) -> _Array:  # fmt: skip
     """An array in another block than the latest, or in a new one, which is the latest then."""
@@ -127,11 +195,15 @@ def _search(
     if made is not None:
         place = max(len(blocks) - 1, 0)
         blocks[place:place] = passed
+        for block in tuple(blocks):
+            if block[0] is made.base:
+                blocks.note(block)
         return made
     memory, start, _ = block = _new_block(size)
     blocks += [*passed, block]
     while len(blocks) > keep or (size >= SMALL_BYTES and sum(one[2] for one in blocks) > KEEP_BYTES):
         blocks.pop(0)  # its memory goes with its last array
+    blocks.note(block)
     return np.ndarray(shape, dtype, memory, start)
 
 
@@ -159,6 +231,19 @@ def _idle_count() -> int:
         del view
         return idle if seen and make() is not None else 0
     return 0
+
+
+@functools.cache
+def _counts_are_plain() -> bool:
+    """Is an object's count of references, less what a call of `sys.getrefcount` adds, where machine code reads it."""
+    if not _idle_count() or sys.byteorder != "little":
+        return False
+    one, more = np.empty(1, np.uint8), []
+    for _ in range(3):
+        if ctypes.c_int32.from_address(id(one)).value != sys.getrefcount(one) - 1:
+            return False
+        more.append(one)
+    return True
 
 
 _made = itertools.count()
@@ -237,6 +322,7 @@ def _madvise() -> Any:
 def _after_fork() -> None:
     global _lock
     _lock = threading.Lock()
+    _blocks.noting, _small.noting = threading.Lock(), threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):

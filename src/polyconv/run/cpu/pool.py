@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from polyconv.run.cpu import cores, machine, pool_code
+from polyconv.run.cpu import cores, entry_code, machine, pool_code
 from polyconv.run.cpu.target import native
 
 Array = npt.NDArray[Any]
@@ -64,7 +64,7 @@ class Call:
         >>> call(np.zeros(3), np.zeros(3))
     """
 
-    __slots__ = ("_blocks", "_enter", "_first_array", "_holds", "_keep", "_template", "arrays", "phases")
+    __slots__ = ("_blocks", "_enter", "_keep", "arrays", "block", "first_array", "holds", "phases")
 
     def __init__(
         self,
@@ -80,8 +80,8 @@ class Call:
     ) -> None:
         runtime = _the_runtime or _runtime()
         self.phases, self.arrays = phases, arrays
-        self._holds, self._enter = hold_gil, runtime.call_holding if hold_gil else runtime.call
-        self._first_array = first_array = pool_code.HEADER_WORDS + pool_code.PHASE_WORDS * len(phases)
+        self.holds, self._enter = hold_gil, runtime.call_holding if hold_gil else runtime.call
+        self.first_array = first_array = pool_code.HEADER_WORDS + pool_code.PHASE_WORDS * len(phases)
         first_word = first_array + pool_code.ARRAY_WORDS * len(arrays)
         place = workspace_word if workspace_bytes else -1
         template = [rounded(scratch_bytes), workspace_bytes, place, len(phases), len(arrays), first_word, 0, 0]
@@ -97,7 +97,7 @@ class Call:
             self._keep = (keep, *words)
             words = list(map(_number, words))
         template += words  # type: ignore[arg-type]  # all are integers now
-        self._template = template
+        self.block = template
         block = array("q", template)
         self._blocks = [(block, block.buffer_info()[0])]
 
@@ -112,7 +112,7 @@ class Call:
         except IndexError:
             pair = self._new_block()
         block, at = pair
-        word = self._first_array
+        word = self.first_array
         for one in arrays:
             block[word] = _handle(one)
             word += 2
@@ -121,34 +121,8 @@ class Call:
             self._not_done(status, at)
         self._blocks.append(pair)
 
-    def into_new(self, allocate: Callable[[], Array], otherwise: Callable[[Array], Array]) -> Callable[[Array], Array]:
-        """For calls on two arrays: what runs x into a new array and returns that, in as few steps of Python as can be.
-
-        An array that is not contiguous, aligned and writable goes to ``otherwise``: that is one question.
-        """
-        runtime = _the_runtime or _runtime()
-        enter = runtime.call_on_holding if self._holds else runtime.call_on
-        take, give, handle = self._blocks.pop, self._blocks.append, _handle
-
-        def run(x: Array) -> Array:
-            if not x.flags.carray:
-                return otherwise(x)
-            out = allocate()
-            try:
-                pair = take()
-            except IndexError:
-                pair = self._new_block()
-            at = pair[1]
-            status = enter(at, handle(x), handle(out))
-            if status:
-                self._not_done(status, at)
-            give(pair)
-            return out
-
-        return run
-
     def _new_block(self) -> tuple[array[int], int]:
-        block = array("q", self._template)
+        block = array("q", self.block)
         return block, block.buffer_info()[0]
 
     def _not_done(self, status: int, at: int) -> None:
@@ -157,7 +131,7 @@ class Call:
             _runtime().start_workers()
             status = self._enter(at)
         if status == pool_code.NO_MEMORY:
-            scratch, workspace = self._template[:2]
+            scratch, workspace = self.block[:2]
             raise MemoryError(f"no memory for {scratch} bytes of scratch and {workspace} bytes of workspace.")
 
 
@@ -205,14 +179,12 @@ class _Runtime:
 
     def __init__(self) -> None:
         target = native()
-        code = machine.load_all(pool_code.pool_ir(target), pool_code.SYMBOLS, target, "the thread pool")
-        symbols = {name: function.address for name, function in code.items()}
+        ir = f"{pool_code.pool_ir(target)}\n{entry_code.entry_ir()}"
+        code = machine.load_all(ir, (*pool_code.SYMBOLS, *entry_code.SYMBOLS), target, "the thread pool")
+        self.symbols = symbols = {name: function.address for name, function in code.items()}
         self.pool = symbols["polyconv_pool"]
         self.call = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(symbols["polyconv_call"])
         self.call_holding = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(symbols["polyconv_call"])
-        three = (ctypes.c_void_p,) * 3
-        self.call_on = ctypes.CFUNCTYPE(ctypes.c_int64, *three)(symbols["polyconv_call_on"])
-        self.call_on_holding = ctypes.PYFUNCTYPE(ctypes.c_int64, *three)(symbols["polyconv_call_on"])
         self.work = ctypes.CFUNCTYPE(None, ctypes.c_int64)(symbols["polyconv_worker"])
         self.rouse = ctypes.PYFUNCTYPE(None, ctypes.c_int64)(symbols["polyconv_rouse"])
         self.stop = ctypes.CFUNCTYPE(ctypes.c_int64)(symbols["polyconv_stop"])
@@ -221,7 +193,7 @@ class _Runtime:
         self.spins = 0
         self.start_lock = threading.Lock()
         self.workers: list[threading.Thread] = []
-        self.reset(self.spins, _DATA_OFFSET)
+        self.reset(self.spins, DATA_OFFSET)
         atexit.register(self.shut_down)
 
     def word(self, offset: int) -> ctypes.c_int64:
@@ -280,7 +252,7 @@ class _Runtime:
         """In the child there are no workers, and what other threads held is free."""
         self.start_lock = threading.Lock()
         self.workers = []
-        self.reset(0, _DATA_OFFSET)
+        self.reset(0, DATA_OFFSET)
 
 
 def rounded(size: int) -> int:
@@ -306,8 +278,8 @@ def _find_data_offset() -> int:
     return offset
 
 
-_DATA_OFFSET = _find_data_offset()
-_handle: Callable[[Array], int] = id if _DATA_OFFSET >= 0 else address  # what a call block holds for an array
+DATA_OFFSET = _find_data_offset()
+_handle: Callable[[Array], int] = id if DATA_OFFSET >= 0 else address  # what a call block holds for an array
 _the_runtime: _Runtime | None = None
 
 
@@ -319,6 +291,11 @@ def _runtime() -> _Runtime:
             if _the_runtime is None:
                 _the_runtime = _Runtime()
     return _the_runtime
+
+
+def symbols() -> dict[str, int]:
+    """Where the functions and tables of the pool's module are."""
+    return (_the_runtime or _runtime()).symbols
 
 
 def _after_fork() -> None:

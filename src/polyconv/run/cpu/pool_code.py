@@ -43,7 +43,7 @@ RANGE_TABLE = WORKER_TABLE + 64 * (MAX_WORKERS + 1)  # for each thread that may 
 POOL_BYTES = RANGE_TABLE + 128 * (MAX_WORKERS + 1)
 
 SYMBOLS = (
-    "polyconv_call", "polyconv_call_on", "polyconv_worker", "polyconv_rouse", "polyconv_stop", "polyconv_reset",
+    "polyconv_call", "polyconv_worker", "polyconv_rouse", "polyconv_stop", "polyconv_reset",
     "polyconv_spin", "polyconv_pool",
 )  # fmt: skip
 
@@ -527,21 +527,6 @@ back:
   br label %out
 out:
   ret i64 0
-}
-
-; a call on two arrays: writes them into the block first
-define i64 @polyconv_call_on(ptr %c, ptr %first, ptr %second) {
-entry:
-  %c3 = getelementptr i64, ptr %c, i64 3
-  %phases = load i64, ptr %c3
-  %phase_words = mul i64 %phases, $phase_words
-  %first_phase = getelementptr i64, ptr %c, i64 $header
-  %a = getelementptr i64, ptr %first_phase, i64 %phase_words
-  %b = getelementptr i64, ptr %a, i64 $array_words
-  store ptr %first, ptr %a
-  store ptr %second, ptr %b
-  %status = tail call i64 @polyconv_call(ptr %c)
-  ret i64 %status
 }
 
 ; a worker's whole life: spin, park, join, work; returns when the pool is stopped
