@@ -22,27 +22,31 @@ import functools
 import itertools
 import math
 import os
+import struct
 import sys
 import threading
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-LEAST_BYTES, SMALL_BYTES = 16 << 10, 128 << 10  # numpy.empty below, but for machine code; from where on glibc may stop reusing
+LEAST_BYTES, SMALL_BYTES = (
+    16 << 10,
+    128 << 10,
+)  # numpy.empty below, but for machine code; from where on glibc may stop reusing
 OFFER_BYTES = 32 << 20  # where giving pages back is worth its time
 KEEP_BYTES = 256 << 20  # blocks, all together
 KEEP_BLOCKS, KEEP_SMALL = 32, 4
-NOTED, NOTE_WORDS = 4, 3  # blocks that machine code looks at, and the words about each
+NOTED, NOTE_BYTES = 4, 24  # blocks that machine code looks at, and the bytes about each
 LINE, PLACES = 64, 13  # a block starts at one of so many places, 5 lines apart
 _MADV_FREE = 8  # Linux: the pages may be taken back from now until they are written again
 
 _BYTE = np.dtype(np.uint8)
 _Array = npt.NDArray[Any]
 _Raw = npt.NDArray[np.uint8]
-_Block = tuple[_Raw, int, int]  # the memory, where the block starts in it, and its bytes
+_Block = tuple[_Raw, int, int, bytes]  # the memory, where the block starts in it, its bytes, and what is noted of it
 
 
 class _Shelf(list[_Block]):
@@ -55,7 +59,7 @@ class _Shelf(list[_Block]):
     def __init__(self) -> None:
         super().__init__()
         self.noted: list[_Block] = []  # what the words are about: there as long as they say so
-        self.words = array("q", bytes(8 * NOTE_WORDS * NOTED))
+        self.words = array("q", bytes(NOTED * NOTE_BYTES))
         self.noting = threading.Lock()
 
     @property
@@ -64,18 +68,15 @@ class _Shelf(list[_Block]):
         address: int = self.words.buffer_info()[0]
         return address
 
-    def note(self, block: _Block) -> None:
-        """This one was handed out last; what is no longer here is forgotten."""
+    def note(self, block: _Block, gone: Sequence[_Block] = ()) -> None:
+        """This one was handed out last; those that are gone are forgotten."""
         if not self.noting.acquire(blocking=False):  # somebody notes another, perhaps this very thread, interrupted
             return
         try:
-            here = {id(one) for one in tuple(self)}
             before = self.noted
-            self.noted = [block, *(one for one in before if one is not block and id(one) in here)][:NOTED]
-            words = [
-                word for memory, start, room in self.noted for word in (id(memory), memory.ctypes.data + start, room)
-            ]
-            self.words[:] = array("q", words + [0] * (NOTE_WORDS * NOTED - len(words)))
+            others = [one for one in before if one is not block and not any(one is other for other in gone)]
+            self.noted = noted = [block, *others[: NOTED - 1]]
+            self.words[:] = array("q", b"".join([one[3] for one in noted]).ljust(NOTED * NOTE_BYTES, b"\0"))
             del before  # only now may a block go
         finally:
             self.noting.release()
@@ -167,7 +168,7 @@ def _maker(
             block = take()
         except IndexError:
             return otherwise()
-        memory, start, room = block
+        memory, start, room, _ = block
         if count(memory) <= idle and size <= room <= most:
             made = array(shape, dtype, memory, start)
             give(block)
@@ -199,11 +200,12 @@ def _search(
             if block[0] is made.base:
                 blocks.note(block)
         return made
-    memory, start, _ = block = _new_block(size)
+    memory, start, *_ = block = _new_block(size)
     blocks += [*passed, block]
+    gone = []
     while len(blocks) > keep or (size >= SMALL_BYTES and sum(one[2] for one in blocks) > KEEP_BYTES):
-        blocks.pop(0)  # its memory goes with its last array
-    blocks.note(block)
+        gone.append(blocks.pop(0))  # its memory goes with its last array
+    blocks.note(block, gone)
     return np.ndarray(shape, dtype, memory, start)
 
 
@@ -253,7 +255,9 @@ def _new_block(size: int) -> _Block:
     """A block that starts on a cache line, at another place in its page than the one before."""
     place = next(_made) % PLACES * 5 * LINE
     memory = np.empty(size + LINE + place, np.uint8)
-    return memory, -memory.ctypes.data % LINE + place, size
+    begin = memory.ctypes.data
+    start = -begin % LINE + place
+    return memory, start, size, struct.pack("qqq", id(memory), begin + start, size)
 
 
 # ---- very large blocks -----------------------------------------------------------------------------------------------
@@ -284,7 +288,7 @@ def _leased(shape: tuple[int, ...], dtype: np.dtype[Any], size: int) -> _Array:
         if block is not None:
             _offered[:] = [one for one in _offered if one is not block]
     if block is None:
-        memory, start, _ = _new_block(size)
+        memory, start, *_ = _new_block(size)
         block = memory[start : start + size]
     return np.asarray(_Lease(block, shape, dtype))
 

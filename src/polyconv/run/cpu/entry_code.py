@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import string
 
-from polyconv.run.cpu.buffers import NOTE_WORDS, NOTED
+from polyconv.run.cpu.buffers import NOTE_BYTES, NOTED
 from polyconv.run.cpu.pool_code import ARRAY_WORDS
 
 # Where NumPy's headers put the fields of an array, in bytes; `polyconv.run.cpu.entry` compares before it relies on it.
@@ -249,7 +249,7 @@ other:
 def entry_ir() -> str:
     """What the pool's module has of this."""
     return _ENTRY.substitute(
-        most=MOST_WORDS, noted=NOTED, note_words=NOTE_WORDS, array_words=ARRAY_WORDS,
+        most=MOST_WORDS, noted=NOTED, note_words=NOTE_BYTES // 8, array_words=ARRAY_WORDS,
         type=TYPE, data=DATA, ndim=NDIM, dimensions=DIMENSIONS, descr=DESCR, flags=FLAGS, needed=NEEDED, ours=OURS,
         dtype=DTYPE, axes=AXES, out_axes=OUT_AXES, shared=SHARED, least_room=LEAST_ROOM, most_room=MOST_ROOM,
         allocate=ALLOCATE, otherwise=OTHERWISE, holds=HOLDS, first_array=FIRST_ARRAY, block=BLOCK,
