@@ -9,8 +9,8 @@ two, and in the same place as the input, so that loads wait for stores that only
 How is it known that nobody sees a block any more? A result's base is the block, and so is that of its views; whoever
 else looks at the memory (a memoryview, another library) holds one of these arrays. So a block is idle when the list of
 blocks has the only reference to it, which is read from its reference count when memory is needed: nothing runs when an
-array goes, and making one takes 0.33 us (``numpy.empty``: 0.2), or 0.07 where machine code does it. The block handed out
-last is asked first: it is the one in the caches.
+array goes, and making one takes 0.33 us (``numpy.empty``: 0.2), or 0.07 where machine code does it. The block handed
+out last is asked first: it is the one in the caches.
 
 Very large blocks have a base that notices when the last array is gone, so that the system can be offered their pages.
 """
@@ -35,7 +35,7 @@ import numpy.typing as npt
 LEAST_BYTES, SMALL_BYTES = (
     16 << 10,
     128 << 10,
-)  # numpy.empty below, but for machine code; from where on glibc may stop reusing
+)  # numpy.empty below; where glibc may stop reusing
 OFFER_BYTES = 32 << 20  # where giving pages back is worth its time
 KEEP_BYTES = 256 << 20  # blocks, all together
 KEEP_BLOCKS, KEEP_SMALL = 32, 4
