@@ -8,7 +8,7 @@ import pytest
 
 from cpu.kernels import ADD_ONE, AVX512_ONLY
 from cpu.process import run
-from polyconv.run.cpu import linker, machine, pool, pool_code
+from polyconv.run.cpu import entry_code, linker, machine, pool, pool_code
 from polyconv.run.cpu.target import avx2, cache_sizes, host, native, neon
 
 WHAT = "conv 3x3 8->8"
@@ -161,7 +161,7 @@ def test_avx2_code_has_no_wide_registers():
 def test_code_for_arm_is_emitted_and_assembled():
     assert re.search(r"fadd\s+s\d", machine.assembly(ADD_ONE, neon()))
     for parking in ("futex", "pthread"):
-        code = machine.compile(pool_code.pool_ir(neon(), parking=parking), neon())
+        code = machine.compile(f"{pool_code.pool_ir(neon(), parking=parking)}\n{entry_code.entry_ir()}", neon())
         assert code[:4] == b"\x7fELF"
         assert int.from_bytes(code[18:20], "little") == 183  # EM_AARCH64
     if X86:

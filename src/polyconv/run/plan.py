@@ -3,7 +3,7 @@
 Algorithms are compared by their own models of time (`Algorithm.cost`), unless this layer and shape were measured by
 ``polyconv tune``; what was chosen for a layer's first shape is remembered for later processes. What depends on the
 problem alone (machine code, packed weights) is kept for good; what depends on the sizes (argument words, tables) is
-kept for the most recent shapes, so that a repeated call is one dictionary look-up, a new array and one foreign call.
+kept for the most recent shapes; `polyconv.run.cpu.entry` makes of it what a repeated call runs.
 """
 
 from __future__ import annotations
