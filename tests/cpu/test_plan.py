@@ -198,3 +198,19 @@ def test_strides_of_axes_of_one_element_do_not_count(algorithm):
     layer = CompiledEngine(algorithm=algorithm).prepare(problem, np.array([[[3.0, 1.0]]], np.float32), None)
     x = np.lib.stride_tricks.as_strided(np.arange(32, dtype=np.float32), (3, 1, 1), (8, 36, 12))
     assert layer(x, ((1, 1),), (2,)).ravel().tolist() == [0, 0, 2, 6, 4, 12]
+
+
+@pytest.mark.parametrize("name", ["gelu", "silu", "sigmoid", "tanh"])
+def test_a_long_activation_counts_when_threads_are_chosen(name):
+    """So few sums are one thread's work, their activations are not."""
+
+    def threads(text):
+        net = pc.network(text)
+        model = net.bind(net.weights(in_channels=4), layout="channels_last")
+        (stage,) = model.stages((1, 24, 24, 4), np.dtype("float32"))
+        layer = stage.prepared
+        layer.threads = 2
+        return layer.choose(layer.sizes(stage.in_shape, stage.padding, stage.out_size)).threads
+
+    assert threads("conv 1x1 32 relu") == 1
+    assert threads(f"conv 1x1 32 {name}") == 2

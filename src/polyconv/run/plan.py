@@ -25,6 +25,7 @@ from polyconv.run.cpu.algorithms.record import (
     Algorithm,
     Schedule,
     Sizes,
+    activating,
     allowance,
     from_memory,
     in_words,
@@ -432,8 +433,9 @@ class CompiledLayer:
     def _costs(self, ways: Sequence[tuple[Algorithm, Hashable]], sizes: Sizes, *, bounds: bool = False) -> list[float]:
         """Seconds of each on one thread; with ``bounds``, for direct ones a lower bound where that is too slow."""
         problem, target, least, costs = self.problem, self.target, inf, [inf] * len(ways)
+        same = activating(problem, target, sizes)
         for direct in (False, True):
-            fetching = from_memory(problem) if direct and sizes.far else 0.0
+            fetching = same + (from_memory(problem) if direct and sizes.far else 0.0)
             bound = least_seconds(problem, target, sizes) + fetching if bounds and least < inf else 0.0
             for number, (asked, tile) in enumerate(ways):
                 if asked.direct is not direct:

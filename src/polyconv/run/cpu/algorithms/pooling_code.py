@@ -2,10 +2,10 @@
 
 Pooling is separable: the rows of a window are combined first, then the columns of the result, so that neighbouring
 windows share the first step. Channels last holds the combined columns of a tile of outputs in registers, a vector of
-channels each; where they are too many (large windows) each output is combined on its own, four vectors of channels at a
-time. Channels first combines rows into one padded row in scratch, vectors along the width, and then takes strided
-vectors from that. Where a row has few outputs (one, for global pooling) channels first combines the window of one
-output in as many planes as a vector has lanes: the columns in the lanes, folded at the end into one vector of results.
+channels each; where they are too many, or large windows share none, each output is combined on its own, four vectors of
+channels at a time. Channels first combines rows into one padded row in scratch, vectors along the width, and then takes
+strided vectors from that. Where a row has few outputs (one, for global pooling) channels first combines the window of
+one output in as many planes as a vector has lanes: the columns in the lanes, folded at the end into one vector.
 
 Maximum: padding is minus infinity and a NaN wins. Average: sums are divided (not multiplied by a rounded inverse) by
 how many positions the window has, from a table for each axis.
@@ -31,6 +31,7 @@ NAMES = (*FIXED_WORDS, "counts: ptr", "batch_stride", "out_batch_stride", "chann
 AXIS_NAMES = ("size", "out_size", "before", "stride", "out_stride", "box", "boxes", "counts_at")
 VECTORS = 4  # of channels together, where each output is combined on its own
 UNROLLED = 8  # taps of a row written out (channels first), rows of a window (channels last)
+ALONE = 25  # positions of a window from which on, where windows share none, each output is combined on its own
 SHUFFLED = 4  # largest stride whose vectors are shuffled together; beyond, one output at a time
 
 
@@ -63,6 +64,9 @@ def tile_of(problem: Problem, target: Target) -> Tile:
     if not held:
         return Tile(0)
     vectors = -(-problem.in_channels // target.lanes(problem.dtype))
+    shares = problem.stride[-1] <= (problem.kernel_size[-1] - 1) * problem.dilation[-1]
+    if not shares and prod(problem.kernel_size) >= ALONE and vectors >= 2 * VECTORS:
+        return Tile(0)
     best = min(columns[pixels] / pixels for pixels in held)
     enough = [p for p in (2, 4) if p in held and columns[p] <= 1.25 * best * p and p * vectors >= held[-1]]
     return Tile(enough[0] if enough else held[-1])

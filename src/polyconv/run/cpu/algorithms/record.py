@@ -53,6 +53,12 @@ from polyconv.run.problem import Array, Pads, Problem
 ALIGNMENT = 64
 Table: TypeAlias = "array[int] | array[float]"  # numbers that a kernel reads, at an address that stays
 FROM_MEMORY = 15e9  # bytes of weights a second that a core reads from memory, with others doing the same
+ACTIVATION_SECONDS = {
+    "sigmoid": 3.3e-9,
+    "silu": 3.7e-9,
+    "tanh": 3.9e-9,
+    "gelu": 5.9e-9,
+}  # of a float32 vector; others: 0
 COPYING = 0.8e-9  # seconds a weight, where packing puts weights in another order
 FIXED_WORDS = ("x: ptr", "packed: ptr", "out: ptr", "workspace: ptr")
 
@@ -174,6 +180,20 @@ def copying(problem: Problem, tile: Any, target: Target) -> float:
 def from_memory(problem: Problem) -> float:
     """Seconds of one core to read the weights as they are from memory, which a direct algorithm does not hide."""
     return prod(problem.weight_shape() or (0,)) * problem.itemsize / FROM_MEMORY
+
+
+def activating(problem: Problem, target: Target, sizes: Sizes) -> float:
+    """Seconds of one core for the activation of all outputs, whatever algorithm computes them.
+
+    >>> from polyconv.run.cpu.target import neon
+    >>> layer = Problem("conv", 8, 16, (1, 1), (1, 1), (1, 1), 1, True, "gelu", "float32", "channels_last")
+    >>> round(activating(layer, neon(), Sizes(1, (10, 10), ((0, 0), (0, 0)), (10, 10), (800, 80, 8, 1))) * 1e9)
+    2360
+    """
+    if problem.activation not in ACTIVATION_SECONDS:
+        return 0.0
+    vectors = sizes.positions * problem.out_channels / target.lanes(problem.dtype)
+    return vectors * ACTIVATION_SECONDS[problem.activation] * problem.itemsize / 4
 
 
 def shape_of(problem: Problem, sizes: Sizes) -> tuple[int, ...]:
