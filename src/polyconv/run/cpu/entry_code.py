@@ -10,10 +10,8 @@ NumPy's headers show: ``PyArrayObject_fields``, and the type of an object after 
 
 from __future__ import annotations
 
-import string
-
 from polyconv.run.cpu.buffers import NOTE_BYTES, NOTED
-from polyconv.run.cpu.pool_code import ARRAY_WORDS
+from polyconv.run.cpu.pool_code import ARRAY_WORDS, filled
 
 # Where NumPy's headers put the fields of an array, in bytes; `polyconv.run.cpu.entry` compares before it relies on it.
 TYPE, DATA, NDIM, DIMENSIONS, DESCR, FLAGS = 8, 16, 24, 32, 56, 64
@@ -31,7 +29,7 @@ NEW_ARRAY, SET_BASE, CALL, KEEP, DROP, LEAVE, RETURN, ARRAY_TYPE, NONE = range(9
 
 SYMBOLS = ("polyconv_python", "polyconv_run", "polyconv_attempt")
 
-_ENTRY = string.Template("""
+_ENTRY = """
 @polyconv_python = dso_local global [9 x ptr] zeroinitializer, align 64
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 
@@ -243,12 +241,13 @@ other:
   call void %keep(ptr %none)
   ret ptr %none
 }
-""")
+"""
 
 
 def entry_ir() -> str:
     """What the pool's module has of this."""
-    return _ENTRY.substitute(
+    return filled(
+        _ENTRY,
         most=MOST_WORDS, noted=NOTED, note_words=NOTE_BYTES // 8, array_words=ARRAY_WORDS,
         type=TYPE, data=DATA, ndim=NDIM, dimensions=DIMENSIONS, descr=DESCR, flags=FLAGS, needed=NEEDED, ours=OURS,
         dtype=DTYPE, axes=AXES, out_axes=OUT_AXES, shared=SHARED, least_room=LEAST_ROOM, most_room=MOST_ROOM,

@@ -15,7 +15,7 @@ Every thread computes with denormals flushed to zero, exceptions masked and roun
 
 from __future__ import annotations
 
-import string
+import re
 
 from polyconv.run.cpu.target import Target
 
@@ -94,7 +94,7 @@ define internal void @pause() alwaysinline {
 """
 
 # Sleeping while the generation is $seen; waking some. Linux sleeps on the word itself.
-_PARK_FUTEX = string.Template("""
+_PARK_FUTEX = """
 declare i64 @syscall(i64, ...)
 define internal void @sleep_on(i32 %seen) {
   %word = getelementptr i8, ptr @polyconv_pool, i64 4
@@ -109,9 +109,9 @@ define internal void @wake(i32 %count) {
 define internal void @park_reset() {
   ret void
 }
-""")
+"""
 
-_PARK_PTHREAD = string.Template("""
+_PARK_PTHREAD = """
 declare i32 @pthread_mutex_init(ptr, ptr)
 declare i32 @pthread_cond_init(ptr, ptr)
 declare i32 @pthread_mutex_lock(ptr)
@@ -144,9 +144,9 @@ define internal void @park_reset() {
   %2 = call i32 @pthread_cond_init(ptr @condition, ptr null)
   ret void
 }
-""")
+"""
 
-_HUGE_LINUX = string.Template("""
+_HUGE_LINUX = """
 declare i32 @madvise(ptr, i64, i32)
 define internal void @advise(ptr %p, i64 %size) {
   %large = icmp uge i64 %size, $huge
@@ -157,7 +157,7 @@ yes:
 no:
   ret void
 }
-""")
+"""
 
 _HUGE_NONE = """
 define internal void @advise(ptr %p, i64 %size) {
@@ -165,7 +165,7 @@ define internal void @advise(ptr %p, i64 %size) {
 }
 """
 
-_POOL = string.Template("""
+_POOL = """
 @polyconv_pool = dso_local global [$pool_bytes x i8] zeroinitializer, align 4096
 declare i32 @posix_memalign(ptr, i64, i64)
 declare void @free(ptr)
@@ -705,7 +705,12 @@ loop:
 done:
   ret void
 }
-""")
+"""
+
+
+def filled(text: str, **values: int) -> str:
+    """A text with numbers in place of its ``$names``; ``string.Template`` is 1.3 ms of a first call."""
+    return re.sub(r"\$(\w+)", lambda found: str(values[found[1]]), text)
 
 
 def pool_ir(target: Target, *, parking: str | None = None) -> str:
@@ -719,7 +724,8 @@ def pool_ir(target: Target, *, parking: str | None = None) -> str:
     arm = target.arch in ("aarch64", "arm64")
     park = _PARK_FUTEX if (parking or ("futex" if linux else "pthread")) == "futex" else _PARK_PTHREAD
     parts = [
-        _POOL.substitute(
+        filled(
+            _POOL,
             pool_bytes=POOL_BYTES,
             slots=SLOTS,
             slots_at=SLOT_TABLE,
@@ -741,7 +747,7 @@ def pool_ir(target: Target, *, parking: str | None = None) -> str:
             phase_words=PHASE_WORDS,
         ),
         _FLAGS_ARM if arm else _FLAGS_X86,
-        park.substitute(futex=98 if arm else 202, mutex=MUTEX, condition=CONDITION),
-        _HUGE_LINUX.substitute(huge=HUGE_PAGE) if linux else _HUGE_NONE,
+        filled(park, futex=98 if arm else 202, mutex=MUTEX, condition=CONDITION),
+        filled(_HUGE_LINUX, huge=HUGE_PAGE) if linux else _HUGE_NONE,
     ]
     return "\n".join(parts)

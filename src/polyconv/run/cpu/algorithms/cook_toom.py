@@ -29,19 +29,30 @@ class ShortConvolution(NamedTuple):
 
     outputs: int
     taps: int
-    data: Matrix
-    kernel: Matrix
-    inverse: Matrix
 
     @property
     def points(self) -> int:
         """Multiplications."""
         return self.outputs + self.taps - 1
 
+    @property
+    def data(self) -> Matrix:
+        """What transforms the data."""
+        return _matrices(self.outputs, self.taps)[0]
 
-@lru_cache(maxsize=64)
+    @property
+    def kernel(self) -> Matrix:
+        """What transforms the taps."""
+        return _matrices(self.outputs, self.taps)[1]
+
+    @property
+    def inverse(self) -> Matrix:
+        """What transforms the products."""
+        return _matrices(self.outputs, self.taps)[2]
+
+
 def short_convolution(outputs: int, taps: int) -> ShortConvolution:
-    """The matrices of F(outputs, taps).
+    """F(outputs, taps).
 
     Raises:
         ValueError: more interpolation points are needed than there are good ones.
@@ -50,7 +61,14 @@ def short_convolution(outputs: int, taps: int) -> ShortConvolution:
         >>> [[int(number) for number in row] for row in short_convolution(2, 3).inverse]
         [[1, 1, 1, 0], [0, 1, -1, 1]]
     """
-    from fractions import Fraction  # 2 ms, which only who writes code waits for
+    _points(outputs, taps)
+    return ShortConvolution(outputs, taps)
+
+
+@lru_cache(maxsize=64)
+def _matrices(outputs: int, taps: int) -> tuple[Matrix, Matrix, Matrix]:
+    """What transforms data, taps and products: for who writes code."""
+    from fractions import Fraction  # 2 ms
 
     points = [Fraction(*point) for point in _points(outputs, taps)]
     rows = [
@@ -62,7 +80,7 @@ def short_convolution(outputs: int, taps: int) -> ShortConvolution:
     inverse = tuple(
         (*(point**power for point in points), Fraction(int(power == outputs - 1))) for power in range(outputs)
     )
-    return ShortConvolution(outputs, taps, tuple(rows), kernel, inverse)
+    return tuple(rows), kernel, inverse
 
 
 def kernel_matrix(outputs: int, taps: int) -> list[list[float]]:
