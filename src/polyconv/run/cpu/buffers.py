@@ -196,9 +196,10 @@ def _search(
     if made is not None:
         place = max(len(blocks) - 1, 0)
         blocks[place:place] = passed
-        for block in tuple(blocks):
-            if block[0] is made.base:
-                blocks.note(block)
+        if not any(one[0] is made.base for one in blocks.noted):
+            for block in tuple(blocks):
+                if block[0] is made.base:
+                    blocks.note(block)
         return made
     memory, start, *_ = block = _new_block(size)
     blocks += [*passed, block]

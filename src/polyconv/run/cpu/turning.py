@@ -2,7 +2,8 @@
 
 An array (batch, rows, columns) becomes (batch, columns, rows): planes of channels are rows, or pixels are. Square tiles
 of one vector a side are transposed in registers. The last tile of a row or column overlaps the one before, so that
-there are no masks but for fewer rows or columns than a vector has lanes.
+there are no masks but for fewer rows or columns than a vector has lanes. Items follow the rows of the result: a thread
+writes whole ones, so that threads meet in few lines even where rows are not whole lines.
 """
 
 from __future__ import annotations
@@ -19,20 +20,20 @@ from polyconv.run.cpu.passes import Pass, proven
 from polyconv.run.cpu.target import Target, host
 from polyconv.run.problem import Array, Layout
 
-TILES = 4  # of a vector, in each direction, are an item
+TILES = (4, 2)  # of a vector, down and across, are an item
 
 
 def emit(rows: int, columns: int, dtype: str, target: Target) -> str:
     """The module. ``rows`` and ``columns`` are given where they are fewer than the lanes, else 0: any number."""
     k = Kernel("run0", target, dtype)
     x, out, height, width, down, across = k.words("x: ptr", "out: ptr", "rows", "columns", "down", "across")
-    side, tall, wide = TILES * k.lanes, rows or k.lanes, columns or k.lanes
+    (long, side), tall, wide = (n * k.lanes for n in TILES), rows or k.lanes, columns or k.lanes
     with k.loop(k.first, k.last) as item:
         picture, place = item // (down * across), item % (down * across)
-        top, left = (place // across) * side, (place % across) * side
+        top, left = (place % down) * long, (place // down) * side
         source, sink = (k.at(one, picture * height * width) for one in (x, out))
         with k.loop(left, k.minimum(left + side, width), k.lanes) as a, \
-             k.loop(top, k.minimum(top + side, height), k.lanes) as b:  # fmt: skip
+             k.loop(top, k.minimum(top + long, height), k.lanes) as b:  # fmt: skip
             column = k.integer(0) if columns else k.minimum(a, width - k.lanes)
             row = k.integer(0) if rows else k.minimum(b, height - k.lanes)
             at = k.at(source, row * width + column)
@@ -69,7 +70,7 @@ def _turned(function: machine.Function, shape: tuple[int, ...], dtype: np.dtype[
     out_shape = (shape[0], *shape[2:], shape[1]) if last else (shape[0], shape[-1], *shape[1:-1])
     axes = (1, -1) if last else (-1, 1)
     lanes = host().lanes(dtype.name)
-    down, across = (-(-length // (TILES * lanes)) for length in (rows, columns))
+    down, across = (-(-length // (tiles * lanes)) for tiles, length in zip(TILES, (rows, columns), strict=True))
 
     def plainly(x: Array) -> Array:
         return np.ascontiguousarray(np.moveaxis(x, *axes))
@@ -82,7 +83,7 @@ def _turned(function: machine.Function, shape: tuple[int, ...], dtype: np.dtype[
 @lru_cache(maxsize=256)
 def _function(rows: int, columns: int, dtype: str) -> machine.Function:
     target = host()
-    recipe, shape = f"turning\n{rows}\n{columns}\n{dtype}", (2, rows or 2 * TILES * 16 + 5, columns or 37)
+    recipe, shape = f"turning\n{rows}\n{columns}\n{dtype}", (2, rows or 2 * TILES[0] * 16 + 5, columns or 37)
 
     def trial(function: machine.Function) -> Pass:
         return _turned(function, shape, np.dtype(dtype), "channels_last")
