@@ -100,7 +100,7 @@ def extras_table(extras: dict[str, Any]) -> str:
         ]
         for row in extras["first_call"]
     ]
-    head = ["first call in a fresh process", "cold, ms", "code cached, ms"]
+    head = ["first call in a fresh process", "cold, ms", "code cached, ms (median of 5)"]
     marks = extras["memory"]["marks"]
     layers = "; ".join(f"{layout} {timing['low_s'] * 1e6:.1f} µs" for layout, timing in extras["tiny"].items())
     resident = ", ".join(f"{mark['peak'] / 2**20:.1f} MiB after {mark['calls']:,}" for mark in marks)
