@@ -3,11 +3,11 @@
 import gc
 import pickle
 import sys
-import threading
 
 import numpy as np
 import pytest
 
+from cpu.crowd import crowd
 from polyconv.run.cpu import buffers
 
 DTYPE = np.dtype("float32")
@@ -158,15 +158,6 @@ def test_many_threads(size):
             if not (y == number).all():
                 wrong.append(number)
 
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(interval)
+    crowd(work)
     assert not wrong
     assert buffers.idle_bytes() <= 16 << 20  # one in use for each thread, one in its hands while it looks

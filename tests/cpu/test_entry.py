@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import polyconv as pc
+from cpu.crowd import crowd
 from cpu.kernels import ADD_ONE
 from polyconv.run.cpu import buffers, entry, entry_code, machine, pool
 from polyconv.run.cpu.target import host
@@ -176,16 +177,7 @@ def test_many_threads_share_one_function():
             if not (y == number + 1).all():
                 wrong.append(number)
 
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(interval)
+    crowd(work)
     assert not wrong
 
 

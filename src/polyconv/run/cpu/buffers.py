@@ -32,10 +32,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-LEAST_BYTES, SMALL_BYTES = (
-    16 << 10,
-    128 << 10,
-)  # numpy.empty below; where glibc may stop reusing
+LEAST_BYTES = 16 << 10  # numpy.empty below
+SMALL_BYTES = 128 << 10  # from where on glibc may stop reusing
 OFFER_BYTES = 32 << 20  # where giving pages back is worth its time
 KEEP_BYTES = 256 << 20  # blocks, all together
 KEEP_BLOCKS, KEEP_SMALL = 32, 4
@@ -73,11 +71,12 @@ class _Shelf(list[_Block]):
         if not self.noting.acquire(blocking=False):  # somebody notes another, perhaps this very thread, interrupted
             return
         try:
-            before = self.noted
-            others = [one for one in before if one is not block and not any(one is other for other in gone)]
-            self.noted = noted = [block, *others[: NOTED - 1]]
-            self.words[:] = array("q", b"".join([one[3] for one in noted]).ljust(NOTED * NOTE_BYTES, b"\0"))
-            del before  # only now may a block go
+            others = [one for one in self.noted if one is not block and not any(one is other for other in gone)]
+            noted = [block, *others[: NOTED - 1]]
+            words = array("q", b"".join([one[3] for one in noted]).ljust(NOTED * NOTE_BYTES, b"\0"))
+            self.noted = [*noted, *self.noted]  # an interrupt may come at any step, and no block may go too early
+            self.words[:] = words
+            self.noted = noted
         finally:
             self.noting.release()
 

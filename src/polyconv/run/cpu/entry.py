@@ -21,11 +21,7 @@ from polyconv.run.cpu import buffers, entry_code, pool
 Array = npt.NDArray[Any]
 
 _METH_O = 8
-_ARRAY_TYPE, _NEW_FROM_DESCR, _SET_BASE_OBJECT = (
-    2,
-    94,
-    282,
-)  # in NumPy's table of functions
+_ARRAY_TYPE, _NEW_FROM_DESCR, _SET_BASE_OBJECT = 2, 94, 282  # their numbers in NumPy's table
 
 
 class _Method(ctypes.Structure):
@@ -77,7 +73,7 @@ class IntoNew:
         self.allocate, self.otherwise = allocate, otherwise
 
     def __call__(self, x: Array) -> Array:
-        """The second array, in steps of Python: for the first call, which has no more need of machine code."""
+        """The second array, in steps of Python: for a first call, since making the function takes as long as seven."""
         if x.shape != self.shape or x.dtype is not self.dtype or not x.flags.carray:
             return self.otherwise(x)
         out = self.allocate()
@@ -128,7 +124,7 @@ class _Entries:
 
     def __init__(self, symbols: dict[str, int]) -> None:
         python = ctypes.pythonapi
-        table = (ctypes.c_int64 * 9).from_address(symbols["polyconv_python"])
+        table = (ctypes.c_int64 * entry_code.KNOWN).from_address(symbols["polyconv_python"])
         numpy = _numpy_table()
         table[entry_code.ARRAY_TYPE], table[entry_code.NONE] = numpy[_ARRAY_TYPE], id(None)
         table[entry_code.NEW_ARRAY], table[entry_code.SET_BASE] = numpy[_NEW_FROM_DESCR], numpy[_SET_BASE_OBJECT]

@@ -25,12 +25,12 @@ NEEDED, OURS = 0x101, 0x501  # NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_ALIGNED, and N
 MOST_WORDS = 448  # of a call block: it is copied to the stack, and below a page no system asks for more than that
 
 # @polyconv_python, in words
-NEW_ARRAY, SET_BASE, CALL, KEEP, DROP, LEAVE, RETURN, ARRAY_TYPE, NONE = range(9)
+NEW_ARRAY, SET_BASE, CALL, KEEP, DROP, LEAVE, RETURN, ARRAY_TYPE, NONE, KNOWN = range(10)  # KNOWN: how many
 
 SYMBOLS = ("polyconv_python", "polyconv_run", "polyconv_attempt")
 
-_ENTRY = """
-@polyconv_python = dso_local global [9 x ptr] zeroinitializer, align 64
+_MADE = """
+@polyconv_python = dso_local global [$known x ptr] zeroinitializer, align 64
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 
 define internal ptr @known(i64 %which) alwaysinline {
@@ -212,46 +212,50 @@ error:
 miss:
   ret ptr inttoptr (i64 1 to ptr)
 }
+"""
 
-; the result, from whatever the record names for other arrays where this is not its own
-define ptr @polyconv_run(ptr %self, ptr %x) {
+_FUNCTION = """
+define ptr @$name(ptr %self, ptr %x) {
   %result = call ptr @made(ptr %self, ptr %x)
   %is_other = icmp eq ptr %result, inttoptr (i64 1 to ptr)
   br i1 %is_other, label %other, label %mine
 mine:
   ret ptr %result
 other:
+$other
+}
+"""
+
+# what the record names for other arrays
+_OTHERWISE = """
   %record = call ptr @field(ptr %self, i64 $data)
   %otherwise = call ptr @noted(ptr %record, i64 $otherwise)
   %caller = call ptr @known(i64 $call)
   %its = call ptr (ptr, ...) %caller(ptr %otherwise, ptr %x, ptr null)
   ret ptr %its
-}
+"""
 
-; the result, or None for other arrays
-define ptr @polyconv_attempt(ptr %self, ptr %x) {
-  %result = call ptr @made(ptr %self, ptr %x)
-  %is_other = icmp eq ptr %result, inttoptr (i64 1 to ptr)
-  br i1 %is_other, label %other, label %mine
-mine:
-  ret ptr %result
-other:
+# None for other arrays
+_NO_RESULT = """
   %none = call ptr @known(i64 $none)
   %keep = call ptr @known(i64 $keep)
   call void %keep(ptr %none)
   ret ptr %none
-}
 """
 
 
 def entry_ir() -> str:
     """What the pool's module has of this."""
-    return filled(
-        _ENTRY,
-        most=MOST_WORDS, noted=NOTED, note_words=NOTE_BYTES // 8, array_words=ARRAY_WORDS,
+    made = filled(
+        _MADE,
+        most=MOST_WORDS, noted=NOTED, note_words=NOTE_BYTES // 8, array_words=ARRAY_WORDS, known=KNOWN,
         type=TYPE, data=DATA, ndim=NDIM, dimensions=DIMENSIONS, descr=DESCR, flags=FLAGS, needed=NEEDED, ours=OURS,
         dtype=DTYPE, axes=AXES, out_axes=OUT_AXES, shared=SHARED, least_room=LEAST_ROOM, most_room=MOST_ROOM,
-        allocate=ALLOCATE, otherwise=OTHERWISE, holds=HOLDS, first_array=FIRST_ARRAY, block=BLOCK,
-        block_bytes=BLOCK_BYTES, sizes=SIZES, new_array=NEW_ARRAY, set_base=SET_BASE, call=CALL, keep=KEEP, drop=DROP,
-        leave=LEAVE, array_type=ARRAY_TYPE, none=NONE, **{"return": RETURN},
+        allocate=ALLOCATE, holds=HOLDS, first_array=FIRST_ARRAY, block=BLOCK, block_bytes=BLOCK_BYTES, sizes=SIZES,
+        new_array=NEW_ARRAY, set_base=SET_BASE, call=CALL, keep=KEEP, drop=DROP, leave=LEAVE, array_type=ARRAY_TYPE,
+        **{"return": RETURN},
     )  # fmt: skip
+    otherwise = filled(_OTHERWISE, data=DATA, otherwise=OTHERWISE, call=CALL)
+    no_result = filled(_NO_RESULT, none=NONE, keep=KEEP)
+    functions = {"polyconv_run": otherwise, "polyconv_attempt": no_result}
+    return made + "".join(filled(_FUNCTION, name=name, other=other) for name, other in functions.items())

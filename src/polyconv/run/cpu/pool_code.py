@@ -708,8 +708,8 @@ done:
 """
 
 
-def filled(text: str, **values: int) -> str:
-    """A text with numbers in place of its ``$names``; ``string.Template`` is 1.3 ms of a first call."""
+def filled(text: str, **values: int | str) -> str:
+    """A text with these values in place of its ``$names``; ``string.Template`` is 1.3 ms of a first call."""
     return re.sub(r"\$(\w+)", lambda found: str(values[found[1]]), text)
 
 
