@@ -27,8 +27,8 @@ from typing import NamedTuple
 
 from polyconv.run.cpu.activations import activate
 from polyconv.run.cpu.algorithms import NEAR_PLANES, dense_rows
-from polyconv.run.cpu.algorithms.blocks import CACHE_LINE, fetch_stream
-from polyconv.run.cpu.algorithms.dense_rows import Tile, blocks_of, pack
+from polyconv.run.cpu.algorithms.blocks import fetch_stream
+from polyconv.run.cpu.algorithms.dense_rows import Tile, ask_for, blocks_of, pack
 from polyconv.run.cpu.algorithms.record import (
     FIXED_WORDS,
     Algorithm,
@@ -309,8 +309,7 @@ class _Kernel:
                 def write(
                     count: int, at: Value = at, valid: Valid = valid, base: Value = base_at, out: Value = out
                 ) -> None:
-                    with k.when((w["plane"] % CACHE_LINE).ne(0)):  # where they are, it would cost up to 4 %
-                        self.ask_for(k.at(out, at), count, channels)
+                    ask_for(k, k.at(out, at), w["plane"], count, channels)
                     sums = self.sums(valid, base, bias, weights, count, channels)
                     values = [[activate(k, problem.activation, total.value) for total in row] for row in sums]
 
@@ -326,13 +325,6 @@ class _Kernel:
                         k.choose(w["joined"].ne(0), all_rows, one_row)
 
                 k.switch(stop - start, range(1, most + 1), write)
-
-    def ask_for(self, out: Value, vectors: int, channels: int) -> None:
-        """Ask for the lines that a tile will write, before its sums."""
-        for channel in range(channels):
-            spot = self.k.byte_at(out, self.w["plane"] * channel)
-            for number in range(vectors):
-                self.k.prefetch(self.k.at(spot, number * self.k.lanes), write=True)
 
     def store(self, sums: list[list[Value]], out: Value, left: Value) -> None:
         """A tile of one row of which ``left`` positions are left."""

@@ -21,7 +21,7 @@ from math import prod
 from typing import NamedTuple
 
 from polyconv.run.cpu.activations import activate
-from polyconv.run.cpu.algorithms.blocks import Blocks, cut, pack_blocks
+from polyconv.run.cpu.algorithms.blocks import CACHE_LINE, Blocks, cut, pack_blocks
 from polyconv.run.cpu.algorithms.gather import phase_fields, records_of, tap_tables
 from polyconv.run.cpu.algorithms.phases import phases_of
 from polyconv.run.cpu.algorithms.record import (
@@ -258,6 +258,18 @@ class RowsKernel:
         return Body(self, place, active, stride, channel, first)
 
 
+def ask_for(k: Kernel, out: Value, plane: Value, vectors: int, channels: int) -> None:
+    """Before the sums of a tile, ask for the lines of some planes that it will write; ``plane`` in bytes.
+
+    Only where planes are not whole lines, and most stores take two: where they are, it costs up to 5 %.
+    """
+    with k.when((plane % CACHE_LINE).ne(0)):
+        for channel in range(channels):
+            spot = k.byte_at(out, plane * channel)
+            for number in range(vectors):
+                k.prefetch(k.at(spot, number * k.lanes), write=True)
+
+
 class Body(NamedTuple):
     """The innermost code: ``write(vectors, channels)``."""
 
@@ -274,6 +286,9 @@ class Body(NamedTuple):
         weights = k.at(w["packed"], self.channel * w["depth"] + self.parent.problem.out_channels)
         biases = [k.broadcast(k.load(k.at(w["packed"], self.channel + r))) for r in range(channels)]
         sums = [[k.var(bias) for _ in range(vectors)] for bias in biases]
+        if not self.parent.scattered:
+            plane = w["plane"] * k.bytes
+            ask_for(k, k.byte_at(self.place.out, self.channel * plane), plane, vectors, channels)
         self.taps(sums, weights)
         (self.scatter if self.parent.scattered else self.store)(sums)
 
