@@ -11,6 +11,7 @@ import pytest
 import polyconv as pc
 from cpu.crowd import crowd
 from cpu.kernels import ADD_ONE
+from cpu.process import run
 from polyconv.run.cpu import buffers, entry, entry_code, machine, pool
 from polyconv.run.cpu.target import host
 
@@ -235,3 +236,28 @@ def test_where_arrays_are_not_as_expected_python_makes_the_call(monkeypatch):
     assert entry.attempt(run)(np.zeros(5, DTYPE)) is None
     with pytest.raises(LookupError):
         run(np.zeros(10, DTYPE)[::2])
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_many_threads_may_come_first(attempt):
+    """What is made once a process is made by several then, and what functions of either refer to must stay."""
+    run(
+        """
+        import polyconv as pc
+        sys.setswitchinterval(1e-6)
+        nets = [pc.network(f"conv 1x1 {n} nobias") for n in range(1, 9)]
+        models = [net.bind(net.weights(in_channels=4), layout="channels_last") for net in nets]
+        x, start, done = np.ones((1, 4, 4, 4), np.float32), threading.Barrier(8), []
+        models[0](x)
+        def work(model):
+            start.wait()
+            first = model(x)
+            for _ in range(3000):
+                assert np.array_equal(model(x), first)
+            done.append(model)
+        threads = [threading.Thread(target=work, args=(model,)) for model in models]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+        assert len(done) == 8
+        """
+    )

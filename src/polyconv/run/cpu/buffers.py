@@ -81,7 +81,7 @@ class _Shelf(list[_Block]):
             self.noting.release()
 
 
-_blocks, _small = _Shelf(), _Shelf()
+_blocks, _small, _least = _Shelf(), _Shelf(), _Shelf()
 _offered: list[_Raw] = []  # idle and very large
 _lock = threading.Lock()
 
@@ -129,16 +129,11 @@ def shared(size: int) -> Shared:
         return Shared(0, 0)
     if size >= LEAST_BYTES:
         return Shared((_small if size < SMALL_BYTES else _blocks).address, 2 * size)
-    return Shared(_least().address, LEAST_BYTES)
-
-
-@functools.cache
-def _least() -> _Shelf:
-    shelf = _Shelf()
-    for _ in range(NOTED):
-        shelf.append(_new_block(LEAST_BYTES))
-        shelf.note(shelf[-1])
-    return shelf
+    with _lock:  # several threads may come first
+        while len(_least) < NOTED:
+            _least.append(_new_block(LEAST_BYTES))
+            _least.note(_least[-1])
+    return Shared(_least.address, LEAST_BYTES)
 
 
 def idle_bytes() -> int:

@@ -119,6 +119,9 @@ def _nothing(x: object) -> None:
     """An attempt that is none."""
 
 
+_alive: list[_Entries] = []
+
+
 class _Entries:
     """The two functions of `entry_code` in this process."""
 
@@ -144,6 +147,7 @@ class _Entries:
             _Method(b"attempt", symbols["polyconv_attempt"], _METH_O, b"Run a layer; None for other arrays."),
         ]
         self.run, self.attempt = map(ctypes.addressof, self._methods)
+        _alive.append(self)  # a method outlives its functions, also where several threads came here first
 
     def function(self, method: int, record: object) -> Callable[..., Any]:
         """A builtin function."""
