@@ -248,14 +248,13 @@ def test_many_threads_may_come_first(attempt):
         nets = [pc.network(f"conv 1x1 {n} nobias") for n in range(1, 9)]
         models = [net.bind(net.weights(in_channels=4), layout="channels_last") for net in nets]
         x, start, done = np.ones((1, 4, 4, 4), np.float32), threading.Barrier(8), []
-        models[0](x)
-        def work(model):
+        firsts = [model(x) for model in models]  # the second calls make the functions, all at once
+        def work(model, first):
             start.wait()
-            first = model(x)
             for _ in range(3000):
                 assert np.array_equal(model(x), first)
             done.append(model)
-        threads = [threading.Thread(target=work, args=(model,)) for model in models]
+        threads = [threading.Thread(target=work, args=pair) for pair in zip(models, firsts)]
         [thread.start() for thread in threads]
         [thread.join() for thread in threads]
         assert len(done) == 8
