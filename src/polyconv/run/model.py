@@ -520,8 +520,10 @@ def _in_turn(steps: Sequence[Step]) -> Step:
     return run
 
 
-def _attempted(first: Attempt, others: Sequence[Step]) -> Attempt:
+def _attempted(first: Attempt | None, others: Sequence[Step]) -> Attempt:
     """Several steps as one attempt."""
+    if first is None or not others:
+        return first or _no_attempt
 
     def run(x: Any) -> Array | None:
         y = first(x)
@@ -530,7 +532,7 @@ def _attempted(first: Attempt, others: Sequence[Step]) -> Attempt:
                 y = step(y)
         return y
 
-    return run if others else first
+    return run
 
 
 def _no_attempt(x: Any) -> None:

@@ -321,7 +321,8 @@ def _madvise() -> Any:
 def _after_fork() -> None:
     global _lock
     _lock = threading.Lock()
-    _blocks.noting, _small.noting = threading.Lock(), threading.Lock()
+    for shelf in (_blocks, _small, _least):
+        shelf.noting = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -51,6 +51,12 @@ define internal ptr @noted(ptr %record, i64 %word) alwaysinline {
   ret ptr %is
 }
 
+define internal i64 @number(ptr %record, i64 %word) alwaysinline {
+  %at = getelementptr i64, ptr %record, i64 %word
+  %is = load i64, ptr %at
+  ret i64 %is
+}
+
 ; the result; null with an exception set; 1 where x is not what the record is for, or the call cannot be made yet
 define internal ptr @made(ptr %self, ptr %x) {
 entry:
@@ -66,8 +72,7 @@ same_type:
   %is_dtype = icmp eq ptr %descr, %dtype
   br i1 %is_dtype, label %same_dtype, label %miss
 same_dtype:
-  %axesp = getelementptr i64, ptr %record, i64 $axes
-  %axes = load i64, ptr %axesp
+  %axes = call i64 @number(ptr %record, i64 $axes)
   %ndimp = getelementptr i8, ptr %x, i64 $ndim
   %ndim32 = load i32, ptr %ndimp
   %ndim = sext i32 %ndim32 to i64
@@ -99,8 +104,7 @@ next:
 
 allocate:
   %outs = getelementptr i64, ptr %wants, i64 %axes
-  %out_axesp = getelementptr i64, ptr %record, i64 $out_axes
-  %out_axes = load i64, ptr %out_axesp
+  %out_axes = call i64 @number(ptr %record, i64 $out_axes)
   %out_axes32 = trunc i64 %out_axes to i32
   %new = call ptr @known(i64 $new_array)
   %keep = call ptr @known(i64 $keep)
@@ -108,18 +112,15 @@ allocate:
   %no_blocks = icmp eq ptr %shared, null
   br i1 %no_blocks, label %elsewhere, label %search
 search:
-  %leastp = getelementptr i64, ptr %record, i64 $least_room
-  %least = load i64, ptr %leastp
-  %mostp = getelementptr i64, ptr %record, i64 $most_room
-  %most = load i64, ptr %mostp
+  %least = call i64 @number(ptr %record, i64 $least_room)
+  %most = call i64 @number(ptr %record, i64 $most_room)
   br label %look
 look:
   %n = phi i64 [0, %search], [%n1, %other]
   %about = getelementptr [$note_words x i64], ptr %shared, i64 %n
   %memory = call ptr @noted(ptr %about, i64 0)
   %start = call ptr @noted(ptr %about, i64 1)
-  %roomp = getelementptr i64, ptr %about, i64 2
-  %room = load i64, ptr %roomp
+  %room = call i64 @number(ptr %about, i64 2)
   %fits = icmp ule i64 %least, %room
   %small = icmp ule i64 %room, %most
   %well = and i1 %fits, %small
@@ -165,8 +166,7 @@ numpy:
   br label %allocated
 ask:
   %caller = call ptr @known(i64 $call)
-  %asked = call ptr @noted(ptr %record, i64 $allocate)
-  %given = call ptr (ptr, ...) %caller(ptr %asked, ptr null)
+  %given = call ptr (ptr, ...) %caller(ptr %allocator, ptr null)
   br label %allocated
 allocated:
   %another = phi ptr [%fresh, %numpy], [%given, %ask]
@@ -175,11 +175,9 @@ allocated:
 prepare:
   %out = phi ptr [%another, %allocated], [%used, %owned]
   %block_at = call ptr @noted(ptr %record, i64 $block)
-  %bytesp = getelementptr i64, ptr %record, i64 $block_bytes
-  %bytes = load i64, ptr %bytesp
+  %bytes = call i64 @number(ptr %record, i64 $block_bytes)
   call void @llvm.memcpy.p0.p0.i64(ptr align 64 %block, ptr align 8 %block_at, i64 %bytes, i1 false)
-  %firstp = getelementptr i64, ptr %record, i64 $first_array
-  %first = load i64, ptr %firstp
+  %first = call i64 @number(ptr %record, i64 $first_array)
   %xp = getelementptr i64, ptr %block, i64 %first
   %outp = getelementptr i64, ptr %xp, i64 $array_words
   store ptr %x, ptr %xp

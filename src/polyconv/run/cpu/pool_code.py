@@ -743,7 +743,6 @@ def pool_ir(target: Target, *, parking: str | None = None) -> str:
             offset=OFFSET,
             closed=CLOSED,
             header=HEADER_WORDS,
-            array_words=ARRAY_WORDS,
             phase_words=PHASE_WORDS,
         ),
         _FLAGS_ARM if arm else _FLAGS_X86,

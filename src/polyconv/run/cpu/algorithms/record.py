@@ -53,12 +53,8 @@ from polyconv.run.problem import Array, Pads, Problem
 ALIGNMENT = 64
 Table: TypeAlias = "array[int] | array[float]"  # numbers that a kernel reads, at an address that stays
 FROM_MEMORY = 15e9  # bytes of weights a second that a core reads from memory, with others doing the same
-ACTIVATION_SECONDS = {
-    "sigmoid": 3.3e-9,
-    "silu": 3.7e-9,
-    "tanh": 3.9e-9,
-    "gelu": 5.9e-9,
-}  # of a float32 vector; others: 0
+# Of a float32 vector; those of the other activations hardly show.
+ACTIVATION_SECONDS = {"sigmoid": 3.3e-9, "silu": 3.7e-9, "tanh": 3.9e-9, "gelu": 5.9e-9}
 COPYING = 0.8e-9  # seconds a weight, where packing puts weights in another order
 FIXED_WORDS = ("x: ptr", "packed: ptr", "out: ptr", "workspace: ptr")
 
